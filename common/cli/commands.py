@@ -226,9 +226,10 @@ def publish(program: Program, overrides: Overrides, *, to: str | None = None) ->
     if waiting:
         if message := damage_of(waiting[0], run_of(resolved)):
             raise StoreError(message)
+        chosen = next(f"{key}={overrides[key]}" for key in ("domains", "domain") if key in overrides)
         raise ConfigError(
             f"Nothing to publish yet: {waiting[0].node.name} is not made. "
-            f"Run `just run {_chosen(overrides)}` first. " + list_runs(Store(resolved.out), resolved.config.domain)
+            f"Run `just run {chosen}` first. " + list_runs(Store(resolved.out), resolved.config.domain)
         )
     with clean_exit():
         artifact = run_stage(resolved, "publish", console)
@@ -307,11 +308,6 @@ def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Con
         raise ConfigError(f"name={name}: there is {labels}. Say which with profile=<profile>.")
     resolved = thaw(found[0].plan, {**where, "out": str(store.root)}, REPOSITORY)
     return resolved, Console(resolved.config.run.verbosity)
-
-
-def _chosen(overrides: Overrides) -> str:
-    """Return the word that chose the domain, or the domains, of a run."""
-    return next(f"{key}={overrides[key]}" for key in ("domains", "domain") if key in overrides)
 
 
 def _root(program: Program, out: str | None) -> Path:

@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,25 +180,26 @@ def plan(made: Plan, console: Console, program: Program = IN_CLONE) -> None:
     if not made.to_do:
         console.line("Nothing to do.", always=True)
         return
-    for line in (*made.notes, *totals(made)):
+    for line in _below_the_table(made):
         console.line(line, always=True)
-    for name, shape in made.corpus.shapes().items():
-        console.line(f"Source {name}: {shape}", always=True)
-    for name, found in made.corpus.findings().items():
-        for line in found:
-            console.line(f"Source {name}: {line}", always=True)
-    for line in code_lines(made.resolved):
-        console.line(line, always=True)
+
+
+def _below_the_table(made: Plan) -> Iterator[str]:
+    """Yield what a plan with work to do says below its table."""
+    yield from made.notes
+    yield from totals(made)
+    yield from (f"Source {name}: {shape}" for name, shape in made.corpus.shapes().items())
+    yield from (f"Source {name}: {line}" for name, found in made.corpus.findings().items() for line in found)
+    yield from code_lines(made.resolved)
     if slow := emulated(made.resolved.config, [step.node.name for step in made.to_do]):
-        console.line(slow, always=True)
+        yield slow
     if made.resolved.config.model.path is not None:
-        console.line(f"Licence of what is published: {made.licence.sentence}", always=True)
-    for note in licence_notes(made.licence):
-        console.line(f"Licences: {note}", always=True)
+        yield f"Licence of what is published: {made.licence.sentence}"
+    yield from (f"Licences: {note}" for note in licence_notes(made.licence))
     if lacking := hardware.missing(made.resolved):
-        console.line(f"It cannot run here: {hardware.explanation(made.resolved, lacking)}", always=True)
+        yield f"It cannot run here: {hardware.explanation(made.resolved, lacking)}"
     if any(step.state == "waits" for step in made.steps):
-        console.line("A waiting stage is reused if its inputs turn out identical.", always=True)
+        yield "A waiting stage is reused if its inputs turn out identical."
 
 
 def plans_together(plans: Sequence[Plan], failed: Sequence[str], console: Console) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,9 +184,5 @@ def show_accounts(preview: Preview, console: Console) -> None:
             console.line(f"  changed, {count.source}: {what} ({number:,})", always=True)
         for reason, number in count.dropped.items():
             console.line(f"  dropped, {count.source}: {reason} ({number:,})", always=True)
-            for text in _examples(preview, count.source, reason):
+            for text in preview.examples(count.source, reason):
                 console.line(f"    {quoted(text, QUOTE)}", always=True)
-
-
-def _examples(preview: Preview, source: str, reason: str) -> Sequence[str]:
-    return [reject.text for reject in preview.rejects if (reject.source, reject.reason) == (source, reason)]

@@ -40,7 +40,7 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False, validate_default=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="wrap")  # one alone: pydantic inspects it anew for each of some 500 fields
+    @field_validator("*", mode="wrap")  # one alone: pydantic inspects it again for each of some 500 fields
     @classmethod
     def _is_sound(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         field = cls.model_fields[str(info.field_name)]

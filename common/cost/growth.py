@@ -14,12 +14,8 @@ from common.cost.workload import work_of
 from common.models.planned import added_before, line_of, reshaping
 
 
-def growth_notes(resolved: Resolved, stages: Sequence[str]) -> list[str]:
-    """Return what of the models' shapes changes in some stages, as far as it is known."""
-    return list(_notes(resolved, stages))
-
-
-def _notes(resolved: Resolved, stages: Sequence[str]) -> Iterator[str]:
+def growth_notes(resolved: Resolved, stages: Sequence[str]) -> Iterator[str]:
+    """Yield what of the models' shapes changes in some stages, as far as it is known."""
     for stage in stages:
         settings, shape = resolved.config.stages[stage], shape_after(resolved, stage)
         if shape is None:

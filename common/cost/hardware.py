@@ -98,7 +98,9 @@ def hardware_of(config: Config) -> Hardware:
     """
     run = config.run
     if run.hardware is not None:
-        named = _named(run.hardware)
+        if (name := run.hardware.lower()) not in TABLE:
+            raise ConfigError(f"run.hardware={name}: the table has no such machine.{_near(name)}")
+        named = TABLE[name]
         if named.device == "cuda" and run.device == "cpu":
             raise ConfigError(f"run.hardware={named.name} is a GPU, but run.device=cpu. Leave one of them out.")
         found = gpu_here() if named.device == "cuda" else cpu_here(run.threads)
@@ -109,13 +111,6 @@ def hardware_of(config: Config) -> Hardware:
     if run.device == "cuda" or (run.device == "auto" and config.needs.device == "cuda"):
         return _least(config.needs.gpu_memory_gb)
     return cpu_here(run.threads)
-
-
-def _named(name: str) -> Hardware:
-    name = name.lower()
-    if name not in TABLE:
-        raise ConfigError(f"run.hardware={name}: the table has no such machine.{_near(name)}")
-    return TABLE[name]
 
 
 def _near(name: str) -> str:

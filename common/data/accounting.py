@@ -94,8 +94,8 @@ class RowCount:
         if overlap is not None and len(self.overlaps) < MOST_OVERLAPS:
             self.overlaps.append(overlap)
 
-    def change(self, what: str) -> None:
-        self.changed[what] = self.changed.get(what, 0) + 1
+    def change(self, what: str, number: int = 1) -> None:
+        self.changed[what] = self.changed.get(what, 0) + number
 
     @property
     def num_dropped(self) -> int:

@@ -248,22 +248,16 @@ def form_of(
         ends: Sequence[int] = range(0, (len(words) + 1) * WORD, WORD)
     else:
         weights = [weight_of(word) for word in words] if weights is None else weights
-        ends = _summed(weights)
+        ends = [0, *itertools.accumulate(weights)]
     if ends[-1] < SHORTEST * WORD or len(words) < LEAST_UNITS:
         return None
     own = ends
     if any(common):
-        own = _summed([0 if c else b - a for a, b, c in zip(ends, ends[1:], common, strict=False)])
+        counted = (0 if c else b - a for a, b, c in zip(ends, ends[1:], common, strict=False))
+        own = [0, *itertools.accumulate(counted)]
         if not own[-1]:
             return None
     least_own = min(SHORTEST * WORD, own[-1])
     block = SPARSE_BLOCK if sparse and ends[-1] >= 4 * n * WORD else BLOCK
     least, enough = min(n * WORD, ends[-1]), min(2 * n * WORD, ends[-1])
     return Form(passage, tuple(words), ends, own, least, least_own, enough, block)
-
-
-def _summed(weights: Sequence[int]) -> list[int]:
-    found = [0]
-    for weight in weights:
-        found.append(found[-1] + weight)
-    return found

@@ -47,11 +47,12 @@ class TopicModel:
 
     def vectors(self, texts: Sequence[str]) -> Any:
         """Return texts as sparse rows of length 1."""
+        import numpy as np
         from scipy.sparse import diags
         from sklearn.preprocessing import normalize
 
         counts = self._counter.transform([text[:MOST_CHARACTERS] for text in texts]).astype("float64")
-        counts.data = 1 + _log(counts.data)
+        counts.data = 1 + np.log(counts.data)
         return normalize(counts @ diags(self.rarity))
 
     @cached_property
@@ -120,12 +121,6 @@ def _vocabulary(texts: Sequence[str]) -> TopicModel:
     seen = np.bincount(counts.indices, minlength=counts.shape[1])
     rarity = np.log((1 + len(texts)) / (1 + seen)) + 1
     return TopicModel((), tuple(counter.get_feature_names_out().tolist()), rarity, np.zeros((0, len(rarity))))
-
-
-def _log(values: Any) -> Any:
-    import numpy as np
-
-    return np.log(values)
 
 
 def _unit(centres: Any) -> Any:

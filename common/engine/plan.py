@@ -26,6 +26,7 @@ from common.data.corpus import Corpus
 from common.data.general_world import WithGeneralWorld
 from common.data.several import Several
 from common.data.sizes import CHATML, OWN, RowSizes
+from common.engine import staleness
 from common.engine.code import code_of
 from common.engine.continued import check_continued, continued_lines
 from common.engine.corpora import open_corpus
@@ -37,17 +38,6 @@ from common.engine.preflight.losses import check_losses, losses
 from common.engine.preflight.settings import check_settings
 from common.engine.preflight.small_corpora import small_corpora
 from common.engine.preflight.sources import check_sources
-from common.engine.staleness import (
-    DAMAGED,
-    changes,
-    code_changes,
-    in_other_precision,
-    left_out,
-    not_as_published,
-    stopped_at,
-    unpublished,
-    went_without,
-)
 from common.errors import ConfigError
 from common.models.facts import check_taken_facts
 from common.models.licence import RollUp
@@ -177,7 +167,7 @@ def _require_one_base(members: Mapping[str, Resolved], corpora: Mapping[str, Cor
         recipes[domain] = {key: value for key, value in recipe.items() if key not in unread}
     (one, first), *others = recipes.items()
     for other, recipe in others:
-        if found := changes(first, recipe, members[other].origins, start_of(members[other])):
+        if found := staleness.changes(first, recipe, members[other].origins, start_of(members[other])):
             raise ConfigError(
                 f"domains={','.join(members)}: a chain has one base, and that of {other} is another than that of "
                 f"{one}: {found[0]}. Leave one of them out, or train each by itself."
@@ -292,10 +282,14 @@ def _step(
     found = store.get(node.stored, fingerprint)
     problem = store.problem(node.stored, fingerprint) if found is None else seen_changed(found)
     found = None if problem else found
-    gone = unpublished(found, store) if found is not None else None
-    without = went_without(found, resolved) if found is not None else None
+    gone = staleness.unpublished(found, store) if found is not None else None
+    without = staleness.went_without(found, resolved) if found is not None else None
     if found is not None and not gone and not again and not without:
-        notes = (*not_as_published(found, resolved), *left_out(found, node), *code_changes(found, node, resolved))
+        notes = (
+            *staleness.not_as_published(found, resolved),
+            *staleness.left_out(found, node),
+            *staleness.code_changes(found, node, resolved),
+        )
         return Step(node, "cached", notes, fingerprint, found)
     if "lineage" in recipe and node.parent is not None:
         names = {artifact.fingerprint: name for name, artifact in known.items()}
@@ -307,15 +301,15 @@ def _step(
     if again or without:
         return Step(node, "stale", (without or again,), fingerprint, found, tokens, counted, seconds)
     if problem is not None:
-        return Step(node, "missing", (f"{DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
+        return Step(node, "missing", (f"{staleness.DAMAGED}{problem}",), fingerprint, None, tokens, counted, seconds)
     work = store.work_folder(node.stored, fingerprint)
     code = code_of(node.kind, resolved.repository, config.stages[node.name])["digest"]
-    stopped, share = stopped_at(work, code)
-    notes = tuple(filter(None, [stopped, in_other_precision(recipe, node, resolved, store)]))
+    stopped, share = staleness.stopped_at(work, code)
+    notes = tuple(filter(None, [stopped, staleness.in_other_precision(recipe, node, resolved, store)]))
     seconds = None if seconds is None else seconds * (1 - share)
     if before is None:
         return Step(node, "missing", notes or ("not made yet",), fingerprint, None, tokens, counted, seconds)
-    reasons = (*notes, *changes(before.manifest["recipe"], recipe, resolved.origins, node))
+    reasons = (*notes, *staleness.changes(before.manifest["recipe"], recipe, resolved.origins, node))
     return Step(node, "stale", reasons, fingerprint, before, tokens, counted, seconds)
 
 

@@ -23,7 +23,8 @@ from common.config.growth import CONTROL_LLM
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison, compare, compare_texts
 from common.report.chain import Chain, Checkpoint
-from common.report.markdown import change_interval, number, percent, points
+from common.report.comparisons import find
+from common.report.markdown import change_interval, number, percent, points_range
 
 TOO_MUCH = 0.5  # share of the gain
 
@@ -95,13 +96,11 @@ def _like(found: Comparison | TextComparison | None) -> bool:
 
 
 def _score(before: Checkpoint, after: Checkpoint, side: str) -> Comparison | None:
-    found = compare(before.name, after.name, before.records, after.records)
-    return next((c for c in found if c.side == side), None)
+    return find(compare(before.name, after.name, before.records, after.records), before.name, after.name, side)
 
 
 def _texts(before: Checkpoint, after: Checkpoint) -> TextComparison | None:
-    found = compare_texts(before.name, after.name, before.texts, after.texts)
-    return next((c for c in found if c.side == "domain"), None)
+    return find(compare_texts(before.name, after.name, before.texts, after.texts), before.name, after.name, "domain")
 
 
 def _lost(start: Checkpoint, best: Checkpoint, named: Checkpoint) -> float | None:
@@ -123,7 +122,7 @@ def _sentence(start: Checkpoint, best: Checkpoint, named: Checkpoint, published:
         return f"`{named.name}`, the stage that the pipeline names."
     costs = []
     if (score := _score(best, named, "domain")) is not None:
-        costs.append(f"{points(score.difference)} points [{points(score.low)}, {points(score.high)}] of domain score")
+        costs.append(f"{points_range(score.difference, score.low, score.high, ' points')} of domain score")
     if (texts := _texts(best, named)) is not None:
         bits = " to ".join(number(value, 3) for value in (texts.bits_before, texts.bits_after))
         change = change_interval(texts.change, texts.low, texts.high)

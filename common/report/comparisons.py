@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from common.config.kinds import Part
 from common.evaluation.comparison import Comparison, TextComparison, adjust, compare, compare_texts
-from common.report.chain import Chain, Checkpoint, counterpart
+from common.report.chain import SIDES, Chain, Checkpoint, counterpart
+from common.report.markdown import points_range
 
 Found = TypeVar("Found", Comparison, TextComparison)
 
@@ -88,6 +89,12 @@ def _pairs(chain: Chain) -> list[tuple[Checkpoint, Checkpoint]]:
         for before, after in dict.fromkeys(pairs)
         if before in chain and after in chain and before != after
     ]
+
+
+def exam_changes(comparisons: Sequence[Comparison], before: str | None, after: str) -> list[str]:
+    """Return what changed in the exam from one checkpoint to another, a phrase for each side that both were asked."""
+    found = (find(comparisons, before, after, side) for side in SIDES)
+    return [f"{points_range(c.difference, c.low, c.high, ' points')} in the {c.side} exam" for c in found if c]
 
 
 def find(comparisons: Sequence[Found], before: str | None, after: str | None, side: str) -> Found | None:

@@ -13,6 +13,7 @@ from typing import Any
 from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import Chain, Checkpoint
 from common.report.markdown import (
+    bits_range,
     change_interval,
     code,
     duration,
@@ -21,7 +22,7 @@ from common.report.markdown import (
     p_value,
     percent,
     plain,
-    points,
+    points_range,
     table,
 )
 
@@ -46,20 +47,14 @@ def results_table(chain: Chain) -> str:
             "Continues from": lambda c: code(c.parent),
             "General score [95%]": lambda c: interval(c.score("general")),
             "Domain score [95%]": lambda c: interval(c.score("domain")),
-            "Bits per byte general [95%]": lambda c: _bits(c, "general"),
-            "Bits per byte domain [95%]": lambda c: _bits(c, "domain"),
+            "Bits per byte general [95%]": lambda c: bits_range(c.bits("general"), c.text_score("general")),
+            "Bits per byte domain [95%]": lambda c: bits_range(c.bits("domain"), c.text_score("domain")),
             "Tokens": lambda c: number(c.manifest.get("tokens")),
             "Wall time": lambda c: duration(c.manifest.get("seconds")),
             "Tokens/s": lambda c: number(c.manifest.get("tokens_per_second")),
         },
         text=2,
     )
-
-
-def _bits(checkpoint: Checkpoint, side: str) -> str:
-    """Bits per byte, with the interval where the exam has several documents."""
-    value, facts = number(checkpoint.bits(side), 3), checkpoint.text_score(side) or {}
-    return value if facts.get("low") is None else f"{value} [{facts['low']:.3f}, {facts['high']:.3f}]"
 
 
 def text_comparison_table(comparisons: Sequence[TextComparison]) -> str:
@@ -90,7 +85,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> str:
             "Questions": lambda c: number(c.n),
             "Gained": lambda c: str(c.gained),
             "Lost": lambda c: str(c.lost),
-            "Difference, points [95%]": lambda c: f"{points(c.difference)} [{points(c.low)}, {points(c.high)}]",
+            "Difference, points [95%]": lambda c: points_range(c.difference, c.low, c.high),
             "McNemar p": lambda c: p_value(c.p),
             "Holm p": lambda c: p_value(c.p_holm),
         },

@@ -10,8 +10,8 @@ from typing import Any
 
 from common.evaluation.comparison import Comparison, TextComparison
 from common.report.chain import SIDES, Chain, Checkpoint
-from common.report.comparisons import find
-from common.report.markdown import change_interval, number, points
+from common.report.comparisons import exam_changes, find
+from common.report.markdown import change_interval, number
 
 PAPERS = {
     "llama_pro": "copies of layers that begin by adding nothing, evenly spread (LLaMA Pro, arXiv 2401.02415)",
@@ -68,11 +68,7 @@ def _collapse_note(stage: Checkpoint, comparisons: Sequence[Comparison], texts: 
         f"{number(facts['parameters'])} parameters, weights by {facts['weights']} with the mean w of each pair "
         f"({means}). Its logits differ from those before by {facts['difference']:.1g} of their range."
     )
-    costs = [
-        f"{points(c.difference)} points [{points(c.low)}, {points(c.high)}] in the {c.side} exam"
-        for side in SIDES
-        if (c := find(comparisons, before, stage.name, side))
-    ]
+    costs = exam_changes(comparisons, before, stage.name)
     costs += [
         f"{change_interval(t.change, t.low, t.high)} bits per byte of {t.side} text"
         for side in SIDES

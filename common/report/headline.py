@@ -16,7 +16,7 @@ from common.evaluation.comparison import Comparison, TextComparison
 from common.report import sequence
 from common.report.chain import Chain
 from common.report.comparisons import Roles, find, find_roles
-from common.report.markdown import change_interval, interval, p_value, points, shows_no_change
+from common.report.markdown import change_interval, interval, p_value, points_range, shows_no_change
 from common.report.stage_notes import preference_claim
 
 
@@ -155,4 +155,4 @@ def _evidence(change: Comparison) -> str:
     p, adjusted = p_value(change.p), p_value(change.p_holm)
     sign = "" if p.startswith("<") else "= "
     text = f"p {sign}{p}" + ("" if p == adjusted else f", Holm {adjusted}")
-    return f"({points(change.difference)} points [{points(change.low)}, {points(change.high)}], McNemar {text})"
+    return f"({points_range(change.difference, change.low, change.high, ' points')}, McNemar {text})"

@@ -81,6 +81,18 @@ def change_interval(change: float, low: float | None, high: float | None) -> str
     return relative(change) + ("" if low is None else f" [{relative(low)}, {relative(high)}]")
 
 
+def points_range(difference: float, low: float | None, high: float | None, unit: str = "") -> str:
+    """Return `+1.2 [-0.3, +2.7]` for a difference of two shares, without brackets where no interval is known."""
+    ends = "" if low is None or high is None else f" [{points(low)}, {points(high)}]"
+    return f"{points(difference)}{unit}{ends}"
+
+
+def bits_range(value: float | None, facts: Mapping[str, Any] | None) -> str:
+    """Return `1.234 [1.200, 1.268]` for bits per byte, without brackets where a single document has no interval."""
+    low, high = ((facts or {}).get(end) for end in ("low", "high"))
+    return number(value, 3) + ("" if low is None else f" [{low:.3f}, {high:.3f}]")
+
+
 def shows_no_change(change: float, low: float | None, high: float | None) -> bool:
     """Whether a change is 0 as `change_interval` prints it, or the printed interval of a change ends at 0."""
     printed = [round(100 * value, 1) for value in (change, low, high) if value is not None]

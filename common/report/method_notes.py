@@ -7,22 +7,19 @@ It prints what manifests say. What methods are worth is measured elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.report.chain import Chain
 from common.report.markdown import MISSING, code, number, plain, table
+from common.report.tables import measured_parts
 
 Facts = Mapping[str, Any]
 
 
 def method_notes(chain: Chain) -> list[str]:
     """Return which methods from papers the stages used, with their settings, and what was measured of them."""
-    found = [
-        (name, method, facts)
-        for name, manifest in chain.manifests.items()
-        for method, facts in (manifest["metrics"].get("methods") or {}).items()
-    ]
+    found = measured_parts(chain, "methods")
     body = table(
         found,
         {
@@ -43,26 +40,18 @@ def _paper(facts: Facts) -> str:
     return f"{paper}; ours: {ours}" if ours and paper != "ours" else paper
 
 
-def _courses(found: Sequence[tuple[str, str, Facts]]) -> list[str]:
-    """Return a table for each method whose numbers were followed over the steps."""
-    return [
-        table(
-            [(name, method, line) for line in facts["course"]],
-            {
+def _courses(found: Sequence[tuple[str, str, Facts]]) -> Iterator[str]:
+    """Yield a table for each method whose numbers were followed over the steps."""
+    for name, method, facts in found:
+        if course := facts.get("course"):
+            columns: dict[str, Callable[[tuple[str, str, Facts]], str]] = {
                 "Stage": lambda row: code(row[0]),
                 "Method": lambda row: code(row[1]),
                 "Step": lambda row: number(row[2]["step"]),
-                **{plain(key.capitalize()): _numbers(key) for key in _keys(facts["course"])},
-            },
-            text=2,
-        )
-        for name, method, facts in found
-        if facts.get("course")
-    ]
-
-
-def _keys(course: Sequence[Facts]) -> list[str]:
-    return [key for key in dict.fromkeys(key for line in course for key in line) if key != "step"]
+            }
+            keys = dict.fromkeys(key for line in course for key in line if key != "step")
+            columns |= {plain(key.capitalize()): _numbers(key) for key in keys}
+            yield table([(name, method, line) for line in course], columns, text=2)
 
 
 def _numbers(key: str) -> Callable[[tuple[str, str, Facts]], str]:
@@ -71,9 +60,9 @@ def _numbers(key: str) -> Callable[[tuple[str, str, Facts]], str]:
 
 
 def _listed(facts: Facts) -> str:
-    values = {
-        name: f"{value:g}" if isinstance(value, float) else str(value)
+    values = (
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in facts.items()
         if value is not None
-    }
-    return plain(", ".join(f"{name} {value}" for name, value in values.items()))
+    )
+    return plain(", ".join(values))

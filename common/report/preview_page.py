@@ -121,8 +121,8 @@ def _accounts(preview: Preview) -> Iterable[str]:
         )
         for reason, number in count.dropped.items():
             yield f"<li>dropped, {_text(count.source)}: {_text(reason)} ({number:,})"
-            found = [one.text for one in preview.rejects if (one.source, one.reason) == (count.source, reason)]
-            yield from (f'<br><bdi class="faint">{_text(text)}</bdi>' for text in found)
+            examples = preview.examples(count.source, reason)
+            yield from (f'<br><bdi class="faint">{_text(text)}</bdi>' for text in examples)
             yield "</li>\n"
     yield "</ul>\n"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.evaluation.transfer import Estimate, Transfer, measure
 from common.report.chain import Chain, Checkpoint
-from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
+from common.report.markdown import MISSING, bits_range, code, interval, number, percent, plain, points_range, table
 from common.store.lineage import KEY, SHARED_ROLES
 
 DOMAIN = "domain"  # the side of a domain's own questions and texts in its exam
@@ -209,9 +209,7 @@ def _score(checkpoint: Checkpoint, domain: str) -> dict[str, Any] | None:
 
 
 def _bits_cell(domain: str, checkpoint: Checkpoint) -> str:
-    value, facts = bits_of(checkpoint, domain), (_scores(checkpoint, domain).get("texts") or {}).get(DOMAIN) or {}
-    shown = number(value, 3)
-    return shown if facts.get("low") is None else f"{shown} [{facts['low']:.3f}, {facts['high']:.3f}]"
+    return bits_range(bits_of(checkpoint, domain), (_scores(checkpoint, domain).get("texts") or {}).get(DOMAIN))
 
 
 def _transfer_table(domains: Sequence[str], found: Measured) -> str:
@@ -246,6 +244,4 @@ def _bits(estimate: Estimate) -> str:
 
 
 def _points(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return points(estimate.value)
-    return f"{points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]"
+    return points_range(estimate.value, estimate.low, estimate.high)

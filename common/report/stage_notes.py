@@ -15,8 +15,8 @@ from common.config.kinds import kind_of
 from common.config.mixture import CurriculumSettings, MixtureSettings
 from common.evaluation.comparison import Comparison
 from common.report.chain import SIDES, Chain, Checkpoint, counterpart
-from common.report.comparisons import find
-from common.report.markdown import MISSING, code, interval, number, percent, plain, points, table
+from common.report.comparisons import exam_changes
+from common.report.markdown import MISSING, code, interval, number, percent, plain, table
 from common.report.tables import reasons
 
 Facts = Mapping[str, Any]
@@ -327,10 +327,6 @@ def _adapter_note(chain: Chain, checkpoint: Checkpoint, comparisons: Sequence[Co
     if full is None:
         parts.append("No stage of this chain trained all weights from the same parent, so the cost is not known.")
         return " ".join(parts)
-    found = [find(comparisons, full.name, checkpoint.name, side) for side in SIDES]
-    costs = [
-        f"{points(c.difference)} points [{points(c.low)}, {points(c.high)}] in the {c.side} exam" for c in found if c
-    ]
-    if costs:
+    if costs := exam_changes(comparisons, full.name, checkpoint.name):
         parts.append(f"Compared with training all weights (`{full.name}`): {', '.join(costs)}.")
     return " ".join(parts)

@@ -108,7 +108,7 @@ def _stage_list(stages: Sequence[str]) -> str:
 def cleaning_table(chain: Chain) -> str:
     """What each block of cleaning did to the rows of each role, in its order; nothing where none was cleaned."""
     return table(
-        _measured(chain, "blocks"),
+        measured_parts(chain, "blocks"),
         {
             "Stage": lambda row: code(row[0]),
             "Block": lambda row: plain(row[1]),
@@ -124,7 +124,7 @@ def cleaning_table(chain: Chain) -> str:
 def mixture_table(chain: Chain) -> str:
     """The shares of tokens that were asked of each source, the real ones, and the passes over it."""
     return table(
-        _measured(chain, "mixture"),
+        measured_parts(chain, "mixture"),
         {
             "Stage": lambda row: code(row[0]),
             "Source": lambda row: code(row[1]),
@@ -160,7 +160,7 @@ def _share_of(source: str) -> Callable[[Facts], str]:
     return lambda line: percent(line["shares"][source])
 
 
-def _measured(chain: Chain, name: str) -> list[tuple[str, str, Facts]]:
+def measured_parts(chain: Chain, name: str) -> list[tuple[str, str, Facts]]:
     """Return what stages measured part by part under one name: the stage, the part, and its numbers."""
     return [
         (stage, part, facts)

@@ -8,7 +8,7 @@ It holds what is shown, whatever shows it: `common.cli.preview` in a terminal, `
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from common.data.accounting import RowCount
@@ -114,7 +114,11 @@ class Preview:
     counts: tuple[RowCount, ...]
     learned: dict[tuple[str, str], int]  # tokens with loss by role and source
     rejects: tuple[Reject, ...] = ()
-    notes: tuple[str, ...] = field(default_factory=tuple)
+    notes: tuple[str, ...] = ()
+
+    def examples(self, source: str, reason: str) -> list[str]:
+        """Return the texts of some rows of a source that were left out for a reason."""
+        return [one.text for one in self.rejects if (one.source, one.reason) == (source, reason)]
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], why: Sequence[str]) -> tuple[Token, ...]:

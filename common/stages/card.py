@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
+from typing import cast
 
 from common.config.kinds import Kind
 from common.config.node import Node
@@ -83,8 +84,7 @@ KIND = Kind(name="card", settings=CardSettings, run=run, check=check, makes="rep
 
 
 def _about(context: StageContext) -> About:
-    settings = context.settings
-    assert isinstance(settings, CardSettings)
+    settings = cast(CardSettings, context.settings)
     return About(
         domain=context.config.domain,
         title=one_line(clean_text(context.corpus.domain_title)),

@@ -124,10 +124,9 @@ def _total(count: RowCount, accounts: TaskAccounts) -> RowCount:
         if (found := sources.get(count.source)) is None:
             continue
         for reason, number in found.dropped.items():
-            number = round(number * count.records_each)
-            total.dropped[named(label, reason)] = total.dropped.get(named(label, reason), 0) + number
+            total.drop(named(label, reason), number=round(number * count.records_each))
         for what, number in found.changed.items():
-            total.changed[what] = total.changed.get(what, 0) + number
+            total.change(what, number)
     total.rows_out = accounts.rows[count.source]
     total.joined = round(total.rows_out * (count.records_each - 1))
     return total

@@ -8,6 +8,8 @@ the stage before and this one are examined. What may stand between `expand` and 
 
 from __future__ import annotations
 
+from typing import cast
+
 from common.config.batches import SHARDED
 from common.config.growth import CollapseSettings
 from common.config.kinds import Kind, kind_of
@@ -26,8 +28,7 @@ from common.training.fit import TrainResult, check_and_save, text_probe
 
 def run(context: StageContext) -> StageReport:
     """Return the parent as a plain model. Raises ConfigError where no layer has a copy beside it."""
-    settings = context.settings
-    assert isinstance(settings, CollapseSettings)
+    settings = cast(CollapseSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     probe = text_probe(tokenizer)
     logits_TV, before = contracts.probe_logits(model, probe), model.num_parameters()

@@ -9,7 +9,7 @@ is made to read longer rows than before. With a `label` stage in `with`, its tex
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from common.config.kinds import Kind
 from common.config.node import Node
@@ -38,8 +38,7 @@ def run(context: StageContext) -> StageReport:
 
 def _longer(context: StageContext, model: Any, tokenizer: Any, rows: TrainingRows) -> dict[str, Any]:
     """Let the tokenizer know a longer context; return what the card says of it, nothing where all stays."""
-    settings = context.settings
-    assert isinstance(settings, CptSettings)
+    settings = cast(CptSettings, context.settings)
     if settings.rope_theta is None:
         return {}
     folder = context.parent_artifact.path

@@ -8,7 +8,7 @@ It measures. Limits are in `common.engine.gate`, tables and plots are on the car
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from common.config.kinds import Kind
 from common.config.node import Node
@@ -33,8 +33,7 @@ def run(context: StageContext) -> StageReport:
     from common.evaluation.scores import SIDES
     from common.evaluation.sitting import examine
 
-    settings = context.settings
-    assert isinstance(settings, EvaluateSettings), f"{context.stage} is of kind {context.kind}"
+    settings = cast(EvaluateSettings, context.settings)
     missing = [task for task in settings.tasks if task in context.left_out]
     settings = settings.model_copy(update={"tasks": tuple(task for task in settings.tasks if task not in missing)})
     checkpoint = context.parent_artifact

@@ -9,7 +9,7 @@ load (`common.models.growth.pairs`). Nothing is trained here. A `cpt` stage behi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from common.config.growth import ExpandSettings
 from common.config.kinds import Kind
@@ -32,8 +32,7 @@ PROBE_LENGTH = 1024  # tokens of the longest row that is measured on
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, grown. Raises ContractError where a method that promises the same logits gives others."""
-    settings = context.settings
-    assert isinstance(settings, ExpandSettings)
+    settings = cast(ExpandSettings, context.settings)
     model, tokenizer = checkpoint.load(context.parent_artifact.path, context.config.model)
     probe = text_probe(tokenizer)
     logits_TV, parameters = contracts.probe_logits(model, probe), model.num_parameters()

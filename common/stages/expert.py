@@ -33,22 +33,12 @@ from common.rewards.reward_model import mix_of
 from common.stage import StageContext, StageReport
 from common.stages.sft import conversations
 from common.store.artifacts import Artifact, flush, write_json, write_rows
+from common.training import sampling
 from common.training.adapters import FOLDER as ADAPTER
 from common.training.adapters import load_parent
 from common.training.fit import TrainResult, check_and_save, fit, merge_adapter, report
 from common.training.rows.prompts import read_prompts
 from common.training.rows.reader import SAMPLED_FILES
-from common.training.sampling import (
-    PromptSamples,
-    Sample,
-    answer_greedily,
-    draw,
-    facts_of,
-    prompt_rows,
-    read_drawn,
-    right_answers,
-    write_drawn,
-)
 
 Row = dict[str, Any]
 Facts = dict[str, Any]
@@ -80,8 +70,8 @@ def run(context: StageContext) -> StageReport:
     measured = check_and_save(context, trained, tokenizer, probe=probe)
     if chosen and settings.peft != "full":
         shutil.copytree(iteration.folder(chosen) / ADAPTER, context.out / ADAPTER)
-    last = read_drawn(iteration.folder(settings.rounds) / DRAWN)
-    write_rows(context.out / SAMPLED_FILES["prompts"], prompt_rows(last, settings.passing))
+    last = sampling.read_drawn(iteration.folder(settings.rounds) / DRAWN)
+    write_rows(context.out / SAMPLED_FILES["prompts"], sampling.prompt_rows(last, settings.passing))
     metrics = {"chosen": chosen, "rounds": [record["facts"] for record in records], **measured}
     read = [RowCount(**row) for row in records[-1]["rows"]]
     return report(context, trained, metrics, [*counts, *read])
@@ -112,7 +102,7 @@ class Iteration:
     def run(self) -> tuple[int, list[Facts]]:
         """Return the best round, 0 for the parent, and the records of all rounds, 0 among them."""
         records: list[Facts] = []
-        drawn: list[list[PromptSamples]] = []
+        drawn: list[list[sampling.PromptSamples]] = []
         model = self.model_of(0)
         for number in range(self.settings.rounds + 1):
             folder = self.folder(number)
@@ -162,19 +152,21 @@ class Iteration:
         save_model(model, str(self.folder(number) / WEIGHTS))
         flush(self.folder(number) / WEIGHTS)
 
-    def _drawn(self, model: Any, number: int) -> list[PromptSamples]:
+    def _drawn(self, model: Any, number: int) -> list[sampling.PromptSamples]:
         """Return the round's answers, those of an interrupted run where they are there."""
         path = self.folder(number) / DRAWN
         if not path.is_file():
-            write_drawn(path, draw(self.context, model, self.tokenizer, self.training, self.mix, key=f"round-{number}"))
-        return read_drawn(path)
+            sampling.write_drawn(
+                path, sampling.draw(self.context, model, self.tokenizer, self.training, self.mix, key=f"round-{number}")
+            )
+        return sampling.read_drawn(path)
 
-    def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[PromptSamples]]) -> tuple[Any, Facts]:
+    def _learned(self, model: Any, number: int, drawn: Sequence[Sequence[sampling.PromptSamples]]) -> tuple[Any, Facts]:
         """Fine-tune a model (None: the parent) on all right answers. Raises DataError where there is none."""
         started = time.monotonic()
         folder = self.folder(number)
-        kept, left_out = right_answers(drawn, self.settings)
-        facts = facts_of(drawn[-1], self.settings.passing)
+        kept, left_out = sampling.right_answers(drawn, self.settings)
+        facts = sampling.facts_of(drawn[-1], self.settings.passing)
         if not kept:
             stage = self.context.stage
             raise DataError(
@@ -205,10 +197,10 @@ class Iteration:
 
     def _measure(self, model: Any) -> Facts:
         """Let the model answer the held-out prompts greedily; return the share that is right."""
-        answers = answer_greedily(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
+        answers = sampling.answer_greedily(model, self.tokenizer, self.heldout, self.settings.answer_tokens)
         totals = self.mix.score(answers).totals
         right = sum(
-            Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)
+            sampling.Sample(answer.text, answer.stopped, answer.num_tokens, total).is_right(self.settings.passing)
             for answer, total in zip(answers, totals, strict=True)
         )
         low, high = wilson(right, len(answers))

@@ -17,7 +17,7 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from common.config.kinds import Kind
 from common.config.node import Node
@@ -63,8 +63,7 @@ def run(context: StageContext) -> StageReport:
     """
     import yaml
 
-    settings = context.settings
-    assert isinstance(settings, MergeSettings)
+    settings = cast(MergeSettings, context.settings)
     check_stages(settings, list(context.inputs), context.stage)
     check_merge(settings, context.stage)
     members = settings.members()

@@ -11,7 +11,7 @@ Nothing here computes faster with them: that takes a GPU, and a library with ker
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from common.config.batches import SHARDED
 from common.config.kinds import Kind, kind_of
@@ -35,8 +35,7 @@ KEEPS = "keep_zeros"  # the method with which a later stage keeps them
 
 def run(context: StageContext) -> StageReport:
     """Return the parent, trained until half of its weights can be cut. Raises ContractError where they are not zero."""
-    settings = context.settings
-    assert isinstance(settings, PruneSettings)
+    settings = cast(PruneSettings, context.settings)
     model, tokenizer = load_parent(context)
     matrices = check_modules(model, settings, context.stage)
     if settings.zeros == "decay":

@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import Kind
 from common.config.names import is_name
@@ -55,8 +55,7 @@ def hub_repository(to: str) -> str | None:
 
 def run(context: StageContext) -> StageReport:
     """Publish and write `published.json` into `context.out`."""
-    settings, latest = context.settings, {}
-    assert isinstance(settings, PublishSettings)
+    settings, latest = cast(PublishSettings, context.settings), {}
     if repo := hub_repository(settings.to):
         if context.inputs[CARD].manifest["metrics"].get("licence") == "unknown":
             raise ConfigError(
@@ -198,8 +197,7 @@ def point_latest(context: StageContext, version: str) -> str:
     A link that leads nowhere, and a version that does not say whose it is, belong to nobody.
     """
     folder = context.models / context.config.domain
-    settings, link = context.settings, folder / LATEST
-    assert isinstance(settings, PublishSettings)
+    settings, link = cast(PublishSettings, context.settings), folder / LATEST
     owner = read_mapping(link / PUBLISHED).get("run")
     if owner not in (None, "", context.run) and not settings.latest:
         version = os.readlink(link) if link.is_symlink() else LATEST

@@ -47,9 +47,10 @@ def run(context: StageContext) -> StageReport:
     answers, left_out = right_answers([drawn], settings)
     facts = facts_of(drawn, settings.passing)
     if not pairs and not answers:
+        reasons = ", ".join(f"{reason}: {number}" for reason, number in no_pair.items())
         raise DataError(
             f"Stage {context.stage}: {facts['answers']} answers to {facts['prompts']} prompts gave no pair "
-            f"({_listed(no_pair)}) and no right answer (a total of {settings.passing} or more; the mean is "
+            f"({reasons}) and no right answer (a total of {settings.passing} or more; the mean is "
             f"{facts['mean_reward']}, {facts['unstopped']:.0%} did not stop). Look at the rewards, raise "
             f"{context.stage}.samples or .answer_tokens, lower .passing, or teach {context.parent} more first."
         )
@@ -70,7 +71,3 @@ KIND = Kind(
     name="sample", settings=SampleSettings, run=run, check=check_stage_rewards, makes="sample", roles=("prompts",),
     reads=("reward model",),
 )  # fmt: skip
-
-
-def _listed(reasons: dict[str, int]) -> str:
-    return ", ".join(f"{reason}: {number}" for reason, number in reasons.items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from common.config.kinds import Kind
 from common.config.vocabulary import TokenizerSettings
@@ -48,8 +48,7 @@ class Extension(NamedTuple):
 
 def run(context: StageContext) -> StageReport:
     """Return the parent with a larger vocabulary."""
-    settings = context.settings
-    assert isinstance(settings, TokenizerSettings)
+    settings = cast(TokenizerSettings, context.settings)
     model, parent = checkpoint.load(context.parent_artifact.path, context.config.model)
     extension = extend(context, parent)
     assert extension is not None, "the whole text is read here"
@@ -82,8 +81,7 @@ def extend(context: StageContext, parent: PreTrainedTokenizerBase, *, whole: boo
     Raises ConfigError for a tokenizer that cannot be extended, and for one that lacks nothing; where the text is not
     `whole`, None.
     """
-    settings = context.settings
-    assert isinstance(settings, TokenizerSettings)
+    settings = cast(TokenizerSettings, context.settings)
     require_extensible(parent, context.stage)
     accounts = Accounts(ROLE)
     texts = list(_texts(context, accounts, settings.characters))

@@ -89,13 +89,15 @@ def _survey(store: Store, *, clean: bool) -> tuple[list[Path], list[tuple[Path, 
         moved, scratch = MOVED.fullmatch(path.name), SCRATCH.fullmatch(path.name)
         if reason := not_scratch(path):
             foreign.append((path, reason))
-        elif moved or (scratch and _is_done(scratch["result"], store, running | noted, shared=_is_shared(path))):
+        elif moved or (
+            scratch and _is_done(scratch["result"], store, running | noted, shared=(path / SHARED).is_file())
+        ):
             unused.append(path)
     return unused, foreign, _cut_short(store, running)
 
 
 def _cut_short(store: Store, running: set[str]) -> list[Path]:
-    """Return what killed runs were writing outside of `artifacts/`: versions, links, plans. Runs write them anew."""
+    """Return what killed runs were writing outside of `artifacts/`: versions, links, plans. Runs write them again."""
     versions = [
         path
         for path in sorted(store.models.glob(f"*/{NEW_VERSION}*"))
@@ -114,10 +116,6 @@ def _is_done(result: str, store: Store, needed: set[str], *, shared: bool = Fals
     if result in needed or is_held(store.lock_file(result)):
         return False
     return shared or read_artifact(store.artifacts / result) is not None
-
-
-def _is_shared(scratch: Path) -> bool:
-    return (scratch / SHARED).is_file()
 
 
 def _noted(store: Store, running: set[str]) -> set[str]:

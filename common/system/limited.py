@@ -156,7 +156,7 @@ def flowing(items: Iterable[Result], seconds: float) -> Generator[Result]:
 
 
 def _left_to(call: Callable[[], Result], size: Callable[[], int], seconds: float, work: float = math.inf) -> Result:
-    """Wait for a call, and begin anew whenever `size` has grown. A pause of this process counts as one look at most."""
+    """Wait for a call, and start over whenever `size` has grown. A pause of this process counts as one look at most."""
     answer: list[Result] = []
     raised: list[BaseException] = []
 

@@ -140,11 +140,16 @@ def trained_model(context: StageContext, trainer: Any) -> Any:
     def load(folder: Path) -> Any:
         if not adapters.is_adapted(trainer.model):
             return checkpoint.load_reward_model(folder, source) if is_reward else checkpoint.load_model(folder, source)
-        if is_reward:
-            return adapters.load_adapter(adapters.reward_model_to_train(context, quantised=False), folder)
-        return adapters.load_adapter(adapters.whole_parent(context), folder)
+        return adapters.load_adapter(_adapted_parent(context), folder)
 
     return parallel.whole_model(trainer, context.config.run, context.work / "gathered", load)
+
+
+def _adapted_parent(context: StageContext) -> Any:
+    """Return the parent's model, never quantised, as a stage's adapter trained on it."""
+    if kind_of(context.kind).makes == "reward model":
+        return adapters.reward_model_to_train(context, quantised=False)
+    return adapters.whole_parent(context)
 
 
 def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int]) -> TrainResult:
@@ -154,10 +159,7 @@ def merge_adapter(context: StageContext, trained: TrainResult, probe: list[int])
     """
     if not ranks.is_main_process() or not adapters.is_adapted(trained.model):
         return trained
-    if kind_of(context.kind).makes == "reward model":
-        parent = adapters.reward_model_to_train(context, quantised=False)
-    else:
-        parent = adapters.whole_parent(context)
+    parent = _adapted_parent(context)
     adapted = trained.model if getattr(trained.model, "is_quantized", False) else trained.model.to("cpu")
     merged, measured = adapters.merge(
         adapted, parent, probe[:PROBE_TOKENS], context.out / adapters.FOLDER, context.parent_artifact

@@ -125,9 +125,9 @@ def material(model: str, stage: str, folder: Path, steps: int, words: Mapping[st
 def _tiny(stage: str, folder: Path, steps: int, words: dict[str, str]) -> Material:
     """Return the rows and pairs of the medical domain as its stages read them."""
     from common.stages.base import initialise, make_tokenizer
-    from common.training.rows.packing import pack
     from common.training.rows.preferences import read_pairs
     from common.training.rows.reader import Reader
+    from tests.training.rows.packed import pack
 
     context = context_for(stage, folder, **words)
     tokenizer = make_tokenizer(context)
@@ -166,7 +166,7 @@ def _random(model: str, stage: str, folder: Path, steps: int, words: dict[str, s
     One row at a time, whose activations fit a GPU of 80 GB beside 1.7 billion weights: nothing is computed twice.
     """
     from common.stages.base import make_tokenizer
-    from common.training.rows.packing import pack
+    from tests.training.rows.packed import pack
 
     shape = SHAPES[model]
     row, device = shape.row, shape.device

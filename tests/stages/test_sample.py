@@ -110,7 +110,7 @@ def test_a_killed_run_ends_with_the_same_weights(restart: str, copy: Path, tmp_p
     again = resolve(rlvr(tmp_path / "other", restart=restart), REPOSITORY)
     with pytest.raises(KeyboardInterrupt):
         run_stage(again, "expert", Console("quiet"))
-    monkeypatch.setattr("common.stages.expert.draw", None)  # nothing is drawn a second time
+    monkeypatch.setattr("common.training.sampling.draw", None)  # nothing is drawn a second time
     result = run_stage(again, "expert", Console("quiet"))
     assert rounds == ["round-1", "round-2", "round-2"]  # nor is a finished round trained again
     assert from_parent == [True, *[restart == "true"] * 2]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from common.config.blocks import ALL, Block, BlockContext, BlockSettings, Drop, Row, RowFunction
-from common.data.dates import period
+from common.data.dates import Period, period
 
 
 def _as_text(value: Any) -> Any:
@@ -41,15 +41,15 @@ class DatesSettings(BlockSettings):
     def _is_range(self) -> DatesSettings:
         if self.first is None and self.last is None and self.missing == "keep":
             raise ValueError("dates needs first or last, or missing: drop")
-        if self.first is not None and self.last is not None and _first(self.first) > _last(self.last):
+        if self.first is not None and self.last is not None and _days(self.first)[0] > _days(self.last)[1]:
             raise ValueError(f"first is {self.first}, which is after last, {self.last}")
         return self
 
 
 def start(settings: DatesSettings, context: BlockContext) -> RowFunction:
     """Return what judges a row by its date."""
-    first = date.min if settings.first is None else _first(settings.first)
-    last = date.max if settings.last is None else _last(settings.last)
+    first = date.min if settings.first is None else _days(settings.first)[0]
+    last = date.max if settings.last is None else _days(settings.last)[1]
 
     def judge(row: Row) -> Row | Drop:
         value = row.get("date")
@@ -65,16 +65,11 @@ def start(settings: DatesSettings, context: BlockContext) -> RowFunction:
     return judge
 
 
-def _first(text: str) -> date:
+def _days(text: str) -> Period:
+    """Return the first and the last day of a date, month or year."""
     found = period(text)
     assert found is not None, "the settings were checked"
-    return found[0]
-
-
-def _last(text: str) -> date:
-    found = period(text)
-    assert found is not None, "the settings were checked"
-    return found[1]
+    return found
 
 
 BLOCK = Block(

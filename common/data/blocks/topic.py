@@ -70,8 +70,8 @@ class Topics:
 
     def decide(self, tasks: int) -> None:
         """Make the topics. Raises ConfigError where `keep` or `drop` names a cluster that is not there."""
-        parts = [_read(self._path(number)) for number in range(tasks)]
-        merged = sorted({entry for part in parts for entry in part})[: self._settings.sample]
+        parts = [json.loads(self._path(number).read_text(encoding="utf-8")) for number in range(tasks)]
+        merged = sorted({(number, text) for part in parts for number, text in part})[: self._settings.sample]
         sample = [text for _, text in merged if text.strip()]
         if self._settings.topics:
             model = fit_seeds(sample, self._settings.topics, self._settings.least)
@@ -108,10 +108,6 @@ class Topics:
 
 def _text(row: Row) -> str:
     return "\n".join(texts_of(row))[:MOST_CHARACTERS]
-
-
-def _read(path: Path) -> list[tuple[int, str]]:
-    return [(number, text) for number, text in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def look(settings: TopicSettings, context: BlockContext) -> Topics:

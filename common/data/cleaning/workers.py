@@ -35,13 +35,13 @@ class Workers(AbstractContextManager["Workers"]):
         self._pool: ProcessPoolExecutor | None = None
         self._had_pool = False
         self._read: list[int] = []  # tasks whose rows are read, and that wait
-        self._begun: dict[int, Future[None]] = {}  # of the first pass, by task
+        self._started: dict[int, Future[None]] = {}  # of the first pass, by task
         self._first = 0.0  # seconds of the first task
 
     def begin(self, task: int) -> None:
         """Take a task through the first pass while the rows of others are read, where that saves time.
 
-        Raises what a task raised that was begun so.
+        Raises what a task raised that was started so.
         """
         stop_if_asked()
         if self._number == 1 or not self._cleaning.can_begin_early:
@@ -51,8 +51,8 @@ class Workers(AbstractContextManager["Workers"]):
         self._read.append(task)
         if self._is_worth(self._first, len(self._read)):
             with contextlib.suppress(BrokenExecutor):  # what it has left undone is run again
-                self._begun.update((task, self._submit(0, task)) for task in self._read)
-                for one in self._begun.values():
+                self._started.update((task, self._submit(0, task)) for task in self._read)
+                for one in self._started.values():
                     if one.done():
                         one.result()
             self._read.clear()
@@ -63,14 +63,14 @@ class Workers(AbstractContextManager["Workers"]):
         """Run tasks of a pass. What a process that died has left undone stays undone."""
         from concurrent.futures import BrokenExecutor, as_completed
 
-        begun, self._begun = self._begun if number == 0 else {}, {}
-        left, seconds, done = [task for task in tasks if task not in begun], 0.0, 0
+        started, self._started = self._started if number == 0 else {}, {}
+        left, seconds, done = [task for task in tasks if task not in started], 0.0, 0
         while left and not self._is_worth(seconds / max(1, done), len(left)):
             seconds += self._run_here(number, left.pop(0))
             done += 1
         try:
             # The last tasks are the largest; those that start last should be short.
-            waiting = [*begun.values(), *(self._submit(number, task) for task in reversed(left))]
+            waiting = [*started.values(), *(self._submit(number, task) for task in reversed(left))]
             for one in as_completed(waiting):
                 one.result()
                 stop_if_asked()
@@ -83,7 +83,7 @@ class Workers(AbstractContextManager["Workers"]):
     def _end(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-        self._pool, self._begun = None, {}
+        self._pool, self._started = None, {}
 
     def _is_worth(self, seconds: float, left: int) -> bool:
         """Whether processes save more than they take to begin, if each task that is left takes some seconds.

@@ -254,7 +254,7 @@ class Trial:
 
     def _require_enough(self) -> None:
         """Raise DataError where fewer pairs, prompts or paragraphs are usable than the stage needs."""
-        settings, whole = self.settings, self._is_whole(self.counts)
+        settings, whole = self.settings, not (self._guess or any(self._sampled(self.counts)))
         if isinstance(settings, PreferenceSettings):
             place = f"Stage {self.node.name}: {origin(self._context, 'preference')}"
             require_pairs(self._found, self.config.run.processes if whole else 0, place)
@@ -272,9 +272,6 @@ class Trial:
                 f"Stage {self.node.name} has {self._found} usable {unit} and needs {least}"
                 f"{f' ({losses})' if losses else ''}. Add sources with role: {role}."
             )
-
-    def _is_whole(self, counts: Sequence[RowCount]) -> bool:
-        return not (self._guess or any(self._sampled(counts)))
 
     def _sampled(self, counts: Sequence[RowCount]) -> Iterator[str]:
         """Yield what was read of each source of which not all was."""

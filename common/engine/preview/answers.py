@@ -16,7 +16,7 @@ from common.config.kinds import kind_of
 from common.config.stages import KtoSettings, PreferenceSettings, RewardSettings
 from common.data.accounting import RowCount
 from common.engine.preview.origins import Origins
-from common.engine.preview.packed import places, problems, require_place
+from common.engine.preview.packed import limit_notes, title_of
 from common.errors import DataError, quoted
 from common.models.rendering import encode_chat
 from common.report.views import NO_LOSS, PROMPT, Part, Preview, View, tokens_of
@@ -46,7 +46,7 @@ def preference_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, a
     require_some(context, "preference", len(found), counts)
     usable = found
     found = pairs_that_train(found, settings, referenced=kind_of(context.kind).reference)
-    require_place(context.stage, at, len(found))
+    title = title_of(context.stage, at, number, len(found))
     views = tuple(
         _preference(place, len(found), one, settings, tokenizer)
         for place, one in enumerate(found[at - 1 : at - 1 + number], at)
@@ -55,7 +55,7 @@ def preference_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, a
     for one in usable:
         answers = sum(len(ids) - one.start for ids, _ in one.sides)
         learned["preference", one.row["source"]] += 0 if isinstance(settings, RewardSettings) else answers
-    notes = [*problems(counts, settings.limits, context.stage), SHUFFLED]
+    notes = [*limit_notes(counts, settings.limits, context.stage), SHUFFLED]
     if len(found) < len(usable):
         notes.append(
             f"Of {len(usable):,} usable rows the first {len(found):,} train, as the budget is less than a pass"
@@ -65,7 +65,6 @@ def preference_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, a
             "A reward model learns one number for a whole answer, read at its last token. The pairs of "
             f"{settings.heldout:.0%} of the prompts never train ({context.stage}.heldout)"
         )
-    title = f"{context.stage}: {places(at, len(views), len(found))}"
     return Preview(title, views, tuple(counts), dict(learned), origins.all_rejects(), tuple(notes))
 
 
@@ -108,18 +107,17 @@ def prompt_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
             f"Stage {context.stage} has {len(rows)} usable prompts, and keeps {kept} from training to measure itself. "
             "Add prompts, or keep fewer."
         )
-    require_place(context.stage, at, len(training))
+    title = title_of(context.stage, at, number, len(training))
     views = []
     for place, row in enumerate(training[at - 1 : at - 1 + number], at):
         ids = encode_chat(tokenizer, row["prompt"], prompt=True)
         known = [f"right answer: {quoted(row[key])}" for key in ("answer", "answers") if row.get(key) is not None]
         known += [f"choices: {quoted(row['choices'])}"] if row.get("choices") else []
-        title = f"Row {place:,} of {len(training):,}: prompt, source {row['source']}, {len(ids):,} tokens"
-        views.append(View(title, (Part("prompt", tokens_of(tokenizer, ids, [PROMPT] * len(ids)), tuple(known)),)))
-    notes = [*problems(counts, getattr(settings, "limits"), context.stage), DRAWN, *reordered]  # noqa: B009  # all these have them
+        heading = f"Row {place:,} of {len(training):,}: prompt, source {row['source']}, {len(ids):,} tokens"
+        views.append(View(heading, (Part("prompt", tokens_of(tokenizer, ids, [PROMPT] * len(ids)), tuple(known)),)))
+    notes = [*limit_notes(counts, getattr(settings, "limits"), context.stage), DRAWN, *reordered]  # noqa: B009  # all these have them
     if kept:
         notes.append(f"{kept:,} more prompts never train: the stage is measured on them")
-    title = f"{context.stage}: {places(at, len(views), len(training))}"
     return Preview(title, tuple(views), tuple(counts), {}, origins.all_rejects(), tuple(notes))
 
 

@@ -8,8 +8,9 @@ which document each part of a row was, and why tokens of it carry no loss.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from common.config.base import Limits
@@ -53,50 +54,45 @@ def packed_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at: i
             witness=origins,
         )  # fmt: skip
         dataset = rows.dataset if isolated else _as_trl_prepares(context, rows)
-        require_place(context.stage, at, len(dataset))
+        title = title_of(context.stage, at, number, len(dataset))
         chosen = dataset.select(range(at - 1, min(len(dataset), at - 1 + number)))
         views = tuple(
             _view(place, len(dataset), row, settings, tokenizer, origins) for place, row in enumerate(chosen, at)
         )
-    notes = [*problems(rows.counts, settings.limits, context.stage), *_stop_problem(rows, settings, tokenizer)]
+    notes = limit_notes(rows.counts, settings.limits, context.stage)
+    if settings.learns_answers:
+        labels = [row.labels for row in rows.samples]
+        notes += _stopping(partial(contracts.check_stop_is_learned, labels, tokenizer))
     if rows.validation is not None:
         notes.append(f"{len(rows.validation):,} more rows never train: the stage is measured on them (validation)")
     for role, found in rows.continued.items():
         again = AGAIN.format(found["again"], role) if found["again"] else ""
         notes.append(f"{BEHIND.format(found['passed'], role)}{again}")
     notes.append(APART if isolated else REORDERED)
-    title = f"{context.stage}: {places(at, len(views), len(dataset))}"
     if isolated:
         each = settings.batch_tokens // settings.sequence_length
         title += f", in the trainer's order; {each:,} of them make a step, {rows.steps:,} steps"
     return Preview(title, views, tuple(rows.counts), dict(origins.learned), origins.all_rejects(), tuple(notes))
 
 
-def require_place(stage: str, at: int, rows: int) -> None:
-    """Check that there is a row at a place. Raises ConfigError."""
-    if at > rows:
-        raise ConfigError(f"at={at}: stage {stage} has {rows:,} rows. Give at=<1 to {rows}>.")
+def title_of(stage: str, at: int, number: int, total: int) -> str:
+    """Say which rows of a stage are shown: up to `number` from `at` on. Raises ConfigError where there is none."""
+    if at > total:
+        raise ConfigError(f"at={at}: stage {stage} has {total:,} rows. Give at=<1 to {total}>.")
+    last = min(total, at - 1 + number)
+    shown = f"row {at:,}" if at == last else f"rows {at:,} to {last:,}"
+    return f"{stage}: {shown} of {total:,}"
 
 
-def places(at: int, shown: int, total: int) -> str:
-    """Say which rows are shown."""
-    return f"row {at:,} of {total:,}" if shown == 1 else f"rows {at:,} to {at + shown - 1:,} of {total:,}"
+def limit_notes(counts: Iterable[RowCount], limits: Limits, stage: str) -> list[str]:
+    """Say that the stage itself would lose too many rows, where it would."""
+    return _stopping(partial(check_limits, counts, limits, stage))
 
 
-def problems(counts: Iterable[RowCount], limits: Limits, stage: str) -> list[str]:
-    """Return what the stage itself would stop for."""
+def _stopping(check: Callable[[], object]) -> list[str]:
+    """Say that the stage itself would stop at a check, where it would."""
     try:
-        check_limits(counts, limits, stage)
-    except ContractError as error:
-        return [f"The stage itself would stop here. {error}"]
-    return []
-
-
-def _stop_problem(rows: TrainingRows, settings: TrainingSettings, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    if not settings.learns_answers:
-        return []
-    try:
-        contracts.check_stop_is_learned([row.labels for row in rows.samples], tokenizer)
+        check()
     except ContractError as error:
         return [f"The stage itself would stop here. {error}"]
     return []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from common.config.rl_pretrain import RlPretrainSettings
 from common.engine.preview.answers import DRAWN, REORDERED, require_some
 from common.engine.preview.origins import Origins
-from common.engine.preview.packed import places, problems, require_place
+from common.engine.preview.packed import limit_notes, title_of
 from common.errors import quoted
 from common.report.views import PROMPT, Part, Preview, View, tokens_of
 from common.rewards.masks import random_span
@@ -38,16 +38,15 @@ def paragraph_rows(context: StageContext, tokenizer: PreTrainedTokenizerBase, at
     kept = settings.watch.prompts
     training = found[kept:]
     require_some(context, "cpt", len(training), counts)
-    require_place(context.stage, at, len(training))
+    title = title_of(context.stage, at, number, len(training))
     views = tuple(
         _view(place, len(training), one, asking, settings, tokenizer)
         for place, one in enumerate(training[at - 1 : at - 1 + number], at)
     )
     notes = [
-        *problems(counts, settings.limits, context.stage), DRAWN, REORDERED, EXAMPLE,
+        *limit_notes(counts, settings.limits, context.stage), DRAWN, REORDERED, EXAMPLE,
         f"{kept:,} more paragraphs never train: the stage is measured on them",
     ]  # fmt: skip
-    title = f"{context.stage}: {places(at, len(views), len(training))}"
     return Preview(title, views, tuple(counts), {}, origins.all_rejects(), tuple(notes))
 
 

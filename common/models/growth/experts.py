@@ -71,8 +71,8 @@ def with_experts(
 
     random = torch.Generator().manual_seed(seed)
     made = {name: tensor.clone() for name, tensor in weights.items() if ".mlp." not in name}
-    layers = sorted({name.split(".mlp.")[0] for name in weights if ".mlp." in name}, key=_number)
-    for layer in layers:
+    layers = {name.split(".mlp.")[0] for name in weights if ".mlp." in name}
+    for layer in sorted(layers, key=lambda layer: int(layer.rpartition(".")[2])):
         gate_IH, up_IH, down_HI = (weights[f"{layer}.mlp.{part}_proj.weight"] for part in ("gate", "up", "down"))
         both = torch.cat([gate_IH, up_IH]).unsqueeze(0).repeat(num_experts, 1, 1)
         router_EH = torch.empty(num_experts, gate_IH.shape[1]).normal_(0.0, std, generator=random)
@@ -85,7 +85,3 @@ def with_experts(
             made[f"{layer}.mlp.shared_expert.down_proj.weight"] = torch.zeros_like(down_HI)
             made[f"{layer}.mlp.shared_expert_gate.weight"] = torch.zeros(1, gate_IH.shape[1])
     return made
-
-
-def _number(layer: str) -> int:
-    return int(layer.rpartition(".")[2])

@@ -8,7 +8,6 @@ The file is ours and no part of the model: another program loads the folder with
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +45,8 @@ def growth_of(folder: Path) -> Growth | None:
     if not path.is_file():
         return None
     with as_written(path):
-        return _read(read_json(path, strict=False))
-
-
-def _read(found: Mapping[str, Any]) -> Growth:
-    return Growth(**{**found, "added": tuple(int(place) for place in found["added"])})
+        found = read_json(path, strict=False)
+        return Growth(**{**found, "added": tuple(int(place) for place in found["added"])})
 
 
 def forget(folder: Path) -> None:

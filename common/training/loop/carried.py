@@ -121,7 +121,8 @@ def give_state(model: Any, optimizer: Any, path: Path) -> None:
     weights = dict(model.named_parameters())
     groups = optimizer.state_dict()["param_groups"]
     held = [weight for group in optimizer.param_groups for weight in group["params"]]
-    numbers = {id(weight): number for number, weight in zip(_numbers(groups), held, strict=True)}
+    numbers = [number for group in groups for number in group["params"]]
+    number_of = {id(weight): number for number, weight in zip(numbers, held, strict=True)}
     states: dict[int, dict[str, Any]] = {}
     with safe_open(str(path), framework="pt") as file, torch.no_grad():
         for full in file.keys():  # noqa: SIM118 # safe_open is no mapping
@@ -134,10 +135,6 @@ def give_state(model: Any, optimizer: Any, path: Path) -> None:
             value = as_weight(tensor, weight) if shaped else tensor
             if key == WEIGHT:
                 weight.copy_(value)
-            elif id(weight) in numbers:
-                states.setdefault(numbers[id(weight)], {})[key] = value
+            elif id(weight) in number_of:
+                states.setdefault(number_of[id(weight)], {})[key] = value
     optimizer.load_state_dict({"state": states, "param_groups": groups})
-
-
-def _numbers(groups: list[dict[str, Any]]) -> list[int]:
-    return [number for group in groups for number in group["params"]]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.mixture import MixtureSettings
 from common.config.mixture_presets import PRESETS
 from common.errors import DataError, did_you_mean
+from common.training.rows.packing import shuffled_passes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,7 @@ def mixed_order(
         counts.append(found)
         begin = end
     each = {name: sum(found.get(name, 0) for found in counts) for name in names}
-    drawn = {name: (_ordered if in_order else _passes)(sizes[name], each[name], rng) for name in names}
+    drawn = {name: (_ordered if in_order else shuffled_passes)(sizes[name], each[name], rng) for name in names}
     starts = dict(zip(names, np.concatenate([[0], np.cumsum([sizes[name] for name in names])]).tolist(), strict=False))
     used, parts = dict.fromkeys(names, 0), []
     for found in counts:
@@ -103,7 +104,7 @@ def with_replay(
         begin += number
     found = np.empty(total, dtype=np.int64)
     found[~is_replay] = order
-    found[is_replay] = num_own + _passes(num_replay, total - len(order), rng)
+    found[is_replay] = num_own + shuffled_passes(num_replay, total - len(order), rng)
     return found
 
 
@@ -134,11 +135,8 @@ def divided(total: int, shares: Mapping[str, float], left: Mapping[str, float], 
     What a source cannot give goes to the others in proportion. Whole numbers come by largest remainders.
     Raises DataError where all together cannot give as many.
     """
-    found, open_, wanted = (
-        dict[str, float](),
-        {name: share for name, share in shares.items() if share > 0},
-        float(total),
-    )
+    open_ = {name: share for name, share in shares.items() if share > 0}
+    found, wanted = dict[str, float](), float(total)
     while open_:
         scale = math.fsum(open_.values())
         over = {name for name, share in open_.items() if wanted * share / scale > left[name] + EXACT}
@@ -188,11 +186,3 @@ def _ordered(size: int, number: int, rng: np.random.Generator) -> Any:
 
     whole, rest = divmod(number, size) if size else (0, 0)
     return np.concatenate([*[np.arange(size)] * whole, np.sort(rng.permutation(size)[:rest])]).astype(np.int64)
-
-
-def _passes(size: int, number: int, rng: np.random.Generator) -> Any:
-    """Return places below `size`, in shuffled passes, `number` in all."""
-    import numpy as np
-
-    passes = -(-number // size) if size else 0
-    return np.concatenate([rng.permutation(size) for _ in range(passes)])[:number] if passes else np.zeros(0, np.int64)

@@ -2,8 +2,7 @@
 
 Usage:
     rows = tokenise(tokenizer, corpus_rows, accounts, assistant_only=False, sequence_length=128)
-    dataset = pack(rows, 128, folder, "cpt")   # memory-mapped; columns input_ids, labels, seq_lengths
-    batch = RowCollator(pad_id, 128)(dataset[:16])
+    batch = RowCollator(pad_id, 128)(packed_rows[:16])   # columns input_ids, labels, seq_lengths
 
 Isolation is by position ids that restart at each document, in a (batch, length) form: transformers turns them
 into a block-diagonal mask when the forward runs without a cache. A test checks it by logits.
@@ -12,24 +11,21 @@ Shapes: B rows of a batch, T tokens of a row.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from common.data.texts import texts_of
 from common.data.words import pieces_of_text
 from common.models.control_tokens import READ_AS_TEXT, reader_of
 from common.models.turns import TOO_LONG, encode_turns
-from common.training.rows.shards import SCORE, TokenRow, TokenShards
+from common.training.rows.shards import SCORE, TokenRow
 from common.training.rows.taught import PLACE, TopKStore, learned_in
 from common.training.rows.witness import NOBODY, Witness
 
 if TYPE_CHECKING:
     import numpy as np
-    from datasets import Dataset
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
@@ -87,16 +83,14 @@ def tokenised_batches(
         for row, found in zip(batch, encoded(batch), strict=True):
             count = accounts[row["source"]]
             if isinstance(found, str):
-                count.drop(found)
-                witness.dropped(count, row, found)
+                witness.drop(count, row, found)
                 continue
             ids, labels, changed = found
             changed = (*row.get("changed", ()), *changed)
             begins, in_pieces = row.get("piece", WHOLE).first, "piece" in row
             counted = set() if begins else counted
             if not in_pieces and all(label == IGNORED for label in labels[1:]):
-                count.drop(NOTHING_TO_LEARN)
-                witness.dropped(count, row, NOTHING_TO_LEARN)
+                witness.drop(count, row, NOTHING_TO_LEARN)
                 continue
             for what in set(changed) - counted:
                 count.change(what)
@@ -137,8 +131,7 @@ def _in_pieces(
         elif "text" not in row:
             longest = longest or max(map(len, tokenizer.get_vocab()))
             if sequence_length is not None and size > sequence_length * longest:
-                accounts[row["source"]].drop(TOO_LONG)
-                witness.dropped(accounts[row["source"]], row, TOO_LONG)
+                witness.drop(accounts[row["source"]], row, TOO_LONG)
             else:
                 yield row
         else:
@@ -199,25 +192,6 @@ def mask(ids: Sequence[int], learned: Sequence[bool]) -> list[int]:
     return [token if mark else IGNORED for token, mark in zip(ids, learned, strict=True)]
 
 
-def pack(rows: Iterable[TokenRow], sequence_length: int, folder: Path, name: str) -> Dataset:
-    """Write token rows below `folder`, packed by best fit into rows of at most `sequence_length` tokens.
-
-    Documents longer than a row are split, so that no token is lost; shorter ones stay whole.
-    """
-    from datasets import Dataset
-
-    tokens = folder / f"{name}.tokens"
-    shutil.rmtree(tokens, ignore_errors=True)
-    shards = TokenShards(tokens)
-    for row in rows:
-        shards.add(row)
-        if shards.is_full:
-            shards.finish({})
-    shards.finish({})
-    shards.pack(sequence_length, folder / f"{name}.packed.arrow")
-    return Dataset.from_file(str(folder / f"{name}.packed.arrow"))
-
-
 def _batches(rows: Iterable[_T], size_of: Callable[[_T], int]) -> Iterator[list[_T]]:
     """Yield rows in lists that are short in number and in size."""
     batch: list[_T] = []
@@ -242,19 +216,18 @@ def interleave(num_domain: int, num_replay: int, *, total: int, replay: float, s
 
     rng = np.random.default_rng(seed)
     from_replay = round(total * replay) if num_replay else 0
-    own = _epochs(num_domain, total - from_replay, rng)
-    order = np.concatenate([own, _epochs(num_replay, from_replay, rng) + num_domain])
+    own = shuffled_passes(num_domain, total - from_replay, rng)
+    order = np.concatenate([own, shuffled_passes(num_replay, from_replay, rng) + num_domain])
     rng.shuffle(order)
     return order
 
 
-def _epochs(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `total` indices below `size`, in shuffled passes."""
+def shuffled_passes(size: int, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `total` places below `size`, in shuffled passes."""
     import numpy as np
 
     passes = -(-total // size) if size else 0
-    shuffled = [rng.permutation(size) for _ in range(passes)]
-    return np.concatenate(shuffled)[:total] if shuffled else np.zeros(0, dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int64), *(rng.permutation(size) for _ in range(passes))])[:total]
 
 
 def starts_of(row: Mapping[str, Any], sequence_length: int) -> np.ndarray:

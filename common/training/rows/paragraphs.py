@@ -108,8 +108,7 @@ def read_paragraphs(
             count.rows_out += 1
         else:
             reason = min(reasons, key=lambda one: one in (SHORT, "duplicate"), default=SHORT)
-            count.drop(reason)
-            witness.dropped(count, row, reason)
+            witness.drop(count, row, reason)
     counts = accounts.close(context, budgeted=cut_short)
     for count in counts:
         count.cut_short = cut_short

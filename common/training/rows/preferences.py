@@ -122,14 +122,12 @@ def read_preferences(
         try:
             one = tokenise_single(row, tokenizer) if "completion" in row else tokenise_pair(row, tokenizer)
         except Refusal as refusal:
-            count.drop(str(refusal))
-            witness.dropped(count, row, str(refusal))
+            witness.drop(count, row, str(refusal))
             continue
         for what in one.changed:
             count.change(what)
         if reason := _unusable(one, settings.sequence_length):
-            count.drop(reason)
-            witness.dropped(count, row, reason)
+            witness.drop(count, row, reason)
         else:
             count.rows_out += 1
             count.tokens += one.num_tokens

@@ -45,8 +45,7 @@ def read_prompts(
             taken = take(tokenizer, row["prompt"])
             (ids,) = reader_of(tokenizer).encode([taken.render(prompt=True)])
         except Refusal as refusal:
-            count.drop(str(refusal))
-            witness.dropped(count, row, str(refusal))
+            witness.drop(count, row, str(refusal))
             continue
         for what in taken.changed:
             count.change(what)
@@ -61,8 +60,7 @@ def read_prompts(
         elif hard is not None and not 0 < rates[text] <= hard:
             reason = "pass rate out of range"
         if reason is not None:
-            count.drop(reason)
-            witness.dropped(count, row, reason)
+            witness.drop(count, row, reason)
         else:
             kept[text] = row
             count.rows_out += 1

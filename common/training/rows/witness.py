@@ -26,5 +26,10 @@ class Witness:
     def dropped(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
         """A row is left out."""
 
+    def drop(self, count: RowCount, row: dict[str, Any], reason: str) -> None:
+        """Count a row that is left out, and hear of it."""
+        count.drop(reason)
+        self.dropped(count, row, reason)
+
 
 NOBODY = Witness()

@@ -73,10 +73,10 @@ def add_head(
     """Give a model TRL's head, and the lean one before it, for calls that the lean one can answer."""
     from trl.trainer.utils import FusedCausalLMOutput
 
-    wants_all = "log_sum_sq_probs" in outputs
     theirs(model, temperature=temperature, cast_lm_head_to_fp32=cast_lm_head_to_fp32, outputs=tuple(outputs))
     config = model.config.get_text_config()
-    if wants_all or cast_lm_head_to_fp32 or any(getattr(config, key, None) is not None for key in SCALES):
+    scaled = any(getattr(config, key, None) is not None for key in SCALES)
+    if "log_sum_sq_probs" in outputs or cast_lm_head_to_fp32 or scaled:
         return
     fallback = model.forward
 

@@ -13,14 +13,13 @@ import pytest
 
 from common.config.resolve import Resolved, resolve
 from common.console import Console
-from common.engine import plan
+from common.engine import plan, staleness
 from common.engine import run as runs
 from common.engine.corpora import open_corpus
 from common.engine.fingerprint import recipe_of
 from common.engine.preflight import benchmarks
 from common.engine.preflight.benchmarks import NONE, load_benchmarks, note_benchmarks, noted_benchmarks
 from common.engine.run import run_stage
-from common.engine.staleness import went_without
 from common.errors import ConfigError, DataError
 from common.evaluation import extra
 from common.models.tokenizer import train_tokenizer
@@ -94,11 +93,11 @@ def test_a_name_that_no_task_has_is_not_blamed_on_the_network(tmp_path: Path, mo
 def test_a_result_made_without_a_benchmark_is_made_again_where_the_run_names_it(tmp_path: Path) -> None:
     run = own_run(tmp_path)
     artifact = cast(Any, SimpleNamespace(manifest={"metrics": {}, "benchmarks": {"left_out": ["medical_benchmarks"]}}))
-    assert went_without(artifact, run) is None
+    assert staleness.went_without(artifact, run) is None
     asked = own_run(tmp_path, **{"evaluate.tasks": "[medical_benchmarks]"})
-    assert went_without(artifact, asked) == "made without medical_benchmarks, which this run asks for"
+    assert staleness.went_without(artifact, asked) == "made without medical_benchmarks, which this run asks for"
     other = own_run(tmp_path, **{"evaluate.tasks": "[arc_easy]"})
-    assert went_without(artifact, other) is None
+    assert staleness.went_without(artifact, other) is None
 
 
 def test_a_run_makes_a_result_again_that_went_without_a_benchmark(
@@ -109,7 +108,7 @@ def test_a_run_makes_a_result_again_that_went_without_a_benchmark(
     stream = io.StringIO()
     run_stage(run, "data-cpt", Console(stream=stream))
     assert "made in" not in stream.getvalue()
-    for module in (plan, runs):
+    for module in (staleness, runs):
         monkeypatch.setattr(module, "went_without", lambda artifact, resolved: "made without quiz")
     assert cleaning.state(plan.make_plan(run), "data-cpt") == "stale"
     run_stage(run, "data-cpt", Console(stream=stream))

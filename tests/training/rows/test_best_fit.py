@@ -9,8 +9,9 @@ import pytest
 
 from common.training.rows import shards
 from common.training.rows.best_fit import best_fit, split
-from common.training.rows.packing import IGNORED, pack
+from common.training.rows.packing import IGNORED
 from common.training.rows.shards import TokenRow, TokenShards
+from tests.training.rows.packed import pack
 
 
 def documents(number: int, mean: float, seed: int) -> list[TokenRow]:

@@ -13,9 +13,10 @@ from common.data.accounting import RowCount
 from common.errors import DataError
 from common.models.tokenizer import ASSISTANT, END, train_tokenizer
 from common.training.rows import packing
-from common.training.rows.packing import IGNORED, RowCollator, interleave, pack, tokenise
+from common.training.rows.packing import IGNORED, RowCollator, interleave, tokenise
 from common.training.rows.reader import Accounts
 from common.training.rows.shards import TokenRow
+from tests.training.rows.packed import pack
 
 TEXTS = [f"The capital of country {i} is city {i % 7}, which lies by the sea." for i in range(60)]
 LENGTH = 32

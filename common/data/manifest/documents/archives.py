@@ -14,7 +14,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.data.manifest.documents.parts import DAMAGED, ENCRYPTED, TOO_LARGE, Unreadable
+from common.data.accounting import DAMAGED, ENCRYPTED, TOO_LARGE
+from common.data.manifest.documents.parts import Unreadable
 from common.system.files import MIB, open_regular
 
 MOST_UNPACKED = 2**30  # bytes of all files in an archive together

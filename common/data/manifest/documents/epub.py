@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from common.data.accounting import DAMAGED, ENCRYPTED, NO_TEXT
 from common.data.manifest.documents.archives import open_archive, read_member
 from common.data.manifest.documents.pages import decode
-from common.data.manifest.documents.parts import DAMAGED, ENCRYPTED, NO_TEXT, OPENED, Part, Unreadable, clean, tidy
+from common.data.manifest.documents.parts import OPENED, Part, Unreadable, clean, tidy
 
 CONTAINER, LOCKS = "META-INF/container.xml", "META-INF/encryption.xml"
 _PAGES = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")

@@ -13,11 +13,13 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from common.data.manifest.documents.parts import NO_MAIN_TEXT, NOT_HTML, Part, Unreadable, clean
+from common.data.accounting import NO_MAIN_TEXT, NOT_HTML
+from common.data.manifest.documents.parts import Part, Unreadable, clean
 from common.data.manifest.files.encoding import FALLBACK, is_foreign
 
 LOOKED_AT = 4096  # bytes of its start in which a page says its encoding
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_WIDE = {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}  # how a page without a mark begins with a tag
 _DECLARED = re.compile(
     rb"""<\?xml[^>]*\bencoding\s*=\s*["']([\w.:-]+)|<meta\b[^>]*\bcharset\s*=\s*["']?\s*([\w.:-]+)""", re.I
 )
@@ -54,8 +56,7 @@ def decode(data: bytes, encoding: str | None, declared: str | None) -> str:
             return data.decode(encoding)
         except UnicodeDecodeError as error:
             raise Unreadable(f"not {encoding}", f"byte {error.start + 1} is not {encoding}") from None
-    wide = _wide(data)
-    if wide is not None:
+    if (wide := _WIDE.get(data[:2])) is not None:
         return data.decode(wide, "replace")
     try:
         return data.decode("utf-8")
@@ -71,12 +72,6 @@ def decode(data: bytes, encoding: str | None, declared: str | None) -> str:
     if is_foreign(text):
         raise Unreadable("encoding not known", "is not UTF-8 and does not say what it is. Name it with encoding:")
     return text
-
-
-def _wide(data: bytes) -> str | None:
-    """Return UTF-16 of a page that begins with a tag in it, without a mark."""
-    starts = {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}
-    return starts.get(data[:2])
 
 
 def _known(label: str) -> str | None:

@@ -10,22 +10,8 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from common.data.accounting import (
-    BLANK_PAGE,
-    DAMAGED,
-    ENCRYPTED,
-    NO_MAIN_TEXT,
-    NO_TEXT,
-    NOT_HTML,
-    TOO_LARGE,
-    TOO_SLOW,
-    UNREADABLE_FONT,
-)
+from common.data.accounting import TOO_LARGE
 
-__all__ = [
-    "BLANK_PAGE", "DAMAGED", "ENCRYPTED", "NOT_HTML", "NO_MAIN_TEXT", "NO_TEXT", "OPENED", "TOO_LARGE", "TOO_SLOW",
-    "UNREADABLE_FONT", "Part", "Unreadable", "as_part", "clean", "tidy",
-]  # fmt: skip
 MOST_CHARACTERS = 2**26  # of the text of one part
 _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _PAIRS = re.compile("[\ud800-\udbff][\udc00-\udfff]")  # of surrogates, as PDFs write characters beyond 16 bits

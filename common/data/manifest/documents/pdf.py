@@ -11,18 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.data.manifest.documents.parts import (
-    BLANK_PAGE,
-    DAMAGED,
-    ENCRYPTED,
-    NO_TEXT,
-    OPENED,
-    TOO_LARGE,
-    UNREADABLE_FONT,
-    Part,
-    Unreadable,
-    clean,
-)
+from common.data.accounting import BLANK_PAGE, DAMAGED, ENCRYPTED, NO_TEXT, TOO_LARGE, UNREADABLE_FONT
+from common.data.manifest.documents.parts import OPENED, Part, Unreadable, clean
 from common.errors import first_line
 from common.system.files import open_regular
 

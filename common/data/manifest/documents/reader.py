@@ -13,7 +13,8 @@ import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from common.data.manifest.documents.parts import DAMAGED, TOO_LARGE, Part
+from common.data.accounting import DAMAGED, TOO_LARGE
+from common.data.manifest.documents.parts import Part
 from common.data.manifest.documents.warc import pages_of_warc
 from common.data.manifest.documents.workers import read_parts
 from common.data.manifest.files.compression import READ_ERRORS, open_bytes, read_problem

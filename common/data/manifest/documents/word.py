@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from common.data.accounting import DAMAGED, NO_TEXT
 from common.data.manifest.documents.archives import open_archive
-from common.data.manifest.documents.parts import DAMAGED, NO_TEXT, Part, Unreadable, clean, tidy
+from common.data.manifest.documents.parts import Part, Unreadable, clean, tidy
 
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"  # repeats what comes before it

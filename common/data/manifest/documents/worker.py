@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.data.manifest.documents.parts import DAMAGED, TOO_LARGE, Part, Unreadable
+from common.data.accounting import DAMAGED, TOO_LARGE
+from common.data.manifest.documents.parts import Part, Unreadable
 from common.errors import DataError, first_line
 from common.system.limited import memory_held
 

@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.data.manifest.documents.parts import DAMAGED, OPENED, TOO_SLOW, Part, as_part
+from common.data.accounting import DAMAGED, TOO_SLOW
+from common.data.manifest.documents.parts import OPENED, Part, as_part
 from common.data.manifest.documents.worker import DOCLING_SECONDS, SECONDS
 
 IDLE = 30  # seconds of the clock for each second of work; more is as good as nothing
