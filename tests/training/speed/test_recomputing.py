@@ -53,7 +53,8 @@ def trained(m: Material, growth: ExpandSettings, folder: Path, *, plain: bool = 
         for added in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == "Callback"]:
             trainer.remove_callback(added)
     gates = [part for name, part in grown.model.named_modules() if name.endswith("gate_proj")]
-    computed, gradients = [0] * len(gates), []
+    computed: list[int] = [0] * len(gates)
+    gradients: list[Any] = []
     for place, gate in enumerate(gates):
 
         def count(*_: Any, place: int = place) -> None:
