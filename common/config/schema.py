@@ -169,6 +169,10 @@ class RunSettings(Frozen):
     keep_heap: bool = Field(
         True, description="on a CPU, keep between steps the memory that a step freed (Linux with glibc)"
     )
+    keep_frozen: bool | None = Field(
+        None, description="with train_only and checkpointed activations, keep those of frozen layers instead of "
+        "computing them again; none: where they fit",
+    )  # fmt: skip
     token_metrics: bool = Field(False, description="measure entropy and accuracy over all logits at every step")
     verbosity: Literal["quiet", "normal", "verbose"] = Field("normal", description="how much a run prints")
     hardware: NonEmpty | None = Field(

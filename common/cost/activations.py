@@ -50,18 +50,54 @@ def layer_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     inputs = wide * (5 * h + q) if work.halved else 2 * wide * h
     inner = 4 * wide * m
     adapter = 0 if whole else len(work.targets) * wide * work.rank
-    small = 4 * shape.heads + 2 * 4  # the sums of attention, the scales of both norms
+    small = _sums_bytes(shape)
     if shape.normed_heads:
-        own = (4 + wide) * (q + k) if work.halved or whole else 4 * (q + k)
-        small += own + 4 * (shape.heads + shape.key_heads)
-    return norms + inputs + inner + adapter + small + _attention_bytes(shape, work, attention)
+        small += (4 + wide) * (q + k) if work.halved or whole else 4 * (q + k)
+    shared = 2 * q if attention == "varlen" and work.halved else 0  # what comes out is the input of o_proj
+    return norms + inputs + inner + adapter + small + _attention_bytes(shape, work, attention) - shared
+
+
+def frozen_bytes(shape: Shape, work: Work, attention: Attention) -> float:
+    """Return the bytes per token that a layer saves whose weights are frozen, so that gradients can pass through it.
+
+    Matrices and norms keep no input for gradients of weights: norms save what goes in, the inner activation its two
+    inputs and what comes out of it.
+    """
+    wide = 2 if work.halved else 4
+    heads = 4 * (shape.queries + shape.keys) if shape.normed_heads else 0
+    own = 2 * 4 * shape.hidden + 3 * wide * shape.inner + heads + _sums_bytes(shape)
+    return own + _attention_bytes(shape, work, attention)
+
+
+def saved_bytes(shape: Shape, work: Work, attention: Attention) -> float:
+    """Return the bytes per token that all layers save which the backward pass goes through, those kept and those made
+    again."""
+    learning = work.learning(shape)
+    frozen = work.passed(shape) - learning
+    return learning * layer_bytes(shape, work, attention) + frozen * frozen_bytes(shape, work, attention)
+
+
+def kept_bytes(shape: Shape, work: Work, attention: Attention) -> float:
+    """Return the bytes per token that layers keep until the backward pass: of those that are made again, their input.
+
+    Only frozen layers may do without, beside others that are made again.
+    """
+    again, passed = work.again(shape), work.passed(shape)
+    if not work.checkpointing:
+        return saved_bytes(shape, work, attention)
+    return again * cut_bytes(shape) + (passed - again) * frozen_bytes(shape, work, attention)
+
+
+def _sums_bytes(shape: Shape) -> float:
+    """Return the bytes per token of the sums of attention and of the scales of all norms."""
+    return 4 * shape.heads + 2 * 4 + (4 * (shape.heads + shape.key_heads) if shape.normed_heads else 0)
 
 
 def _attention_bytes(shape: Shape, work: Work, attention: Attention) -> float:
     """Return the bytes per token that attention saves: q, k, v and what comes out, and a mask or its weights."""
     q, k, length = shape.queries, shape.keys, work.length
-    if attention == "varlen":  # in bfloat16, keys and values once; what comes out is the input of o_proj
-        return 2 * (2 * q + 2 * k) - (2 * q if work.halved else 0)
+    if attention == "varlen":  # in bfloat16, keys and values once
+        return 2 * (2 * q + 2 * k)
     if attention == "sdpa_float32":  # keys and values repeated for every head of queries, a mask of numbers
         return 4 * 4 * q + 4 * length
     wide = 2 if work.halved else 4
@@ -90,10 +126,16 @@ def cut_bytes(shape: Shape) -> float:
 
 
 def copies_bytes(shape: Shape, work: Work) -> float:
-    """Return the bytes of the bfloat16 copies that autocast makes of float32 weights, all layers and the head."""
+    """Return the bytes of the bfloat16 copies that autocast makes of float32 weights, all layers and the head.
+
+    It holds those of weights that learn. Those of frozen ones stay where a layer keeps them for its backward pass.
+    """
     if not work.halved:
         return 0.0
-    return 2.0 * (shape.table + (0 if work.peft == "qlora" else shape.layers * shape.layer_linear))
+    layers = 0 if work.peft == "qlora" else shape.layers
+    if work.only is not None:
+        layers = work.learning(shape) if work.again(shape) == work.passed(shape) else work.passed(shape)
+    return 2.0 * (shape.table + layers * shape.layer_linear)
 
 
 def working_bytes(shape: Shape, work: Work) -> float:

@@ -42,7 +42,8 @@ class Fix:
         """The change as on the command line."""
         parts = (("run", self.run), (self.section, self.own), (f"{self.section}.train", self.train))
         given = {f"{part}.{key}": value for part, values in parts for key, value in values.items()}
-        return " ".join(f"{key}={'true' if value is True else value}" for key, value in given.items())
+        texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in given.items()}
+        return " ".join(f"{key}={value}" for key, value in texts.items())
 
 
 def with_fixes(resolved: Resolved, stage: str, fixes: Iterable[Fix]) -> Config:
@@ -79,6 +80,8 @@ def possible_fixes(outlook: Outlook, stage: str) -> Iterator[Fix]:
     for tokens in _halves(work.tokens):
         if tokens >= unit:
             yield Fix(key="micro", section=stage, run={"micro_batch_tokens": tokens})
+    if work.checkpointing and work.keeps_frozen:
+        yield Fix(key="frozen", section=stage, run={"keep_frozen": False})
     if not work.checkpointing:
         yield Fix(key="checkpointing", section=stage, train={"gradient_checkpointing": True})
     if "8bit" not in work.optimizer:

@@ -1,21 +1,21 @@
 """What a plan says of stages that change a model's shape, and of those that train what was added alone.
 
-Usage: `growth_notes(resolved, ["expand", "cpt"])`, a line for each.
+Usage: `growth_notes(outlook, ["expand", "cpt"])`, a line for each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from common.config.resolve import Resolved
 from common.config.stages import ContinuedSettings
+from common.cost.outlook import Outlook
 from common.cost.shapes import shape_after
-from common.cost.workload import work_of
-from common.models.planned import added_before, line_of, reshaping
+from common.models.planned import line_of, reshaping
 
 
-def growth_notes(resolved: Resolved, stages: Sequence[str]) -> Iterator[str]:
+def growth_notes(outlook: Outlook, stages: Sequence[str]) -> Iterator[str]:
     """Yield what of the models' shapes changes in some stages, as far as it is known."""
+    resolved = outlook.resolved
     for stage in stages:
         settings, shape = resolved.config.stages[stage], shape_after(resolved, stage)
         if shape is None:
@@ -32,5 +32,10 @@ def growth_notes(resolved: Resolved, stages: Sequence[str]) -> Iterator[str]:
                 "parameters."
             )
         elif isinstance(settings, ContinuedSettings) and settings.train_only is not None:
-            work = work_of(line[-1].kind, settings, resolved.config, added_before(resolved, stage))
-            yield f"{stage}: {work.learned(shape):,} of {shape.parameters:,} parameters learn."
+            work = outlook.settings[stage].work
+            assert work is not None, "it trains"
+            frozen = ""
+            if work.checkpointing and work.passed(shape) > work.learning(shape):
+                done = "keep their activations" if work.keeps_frozen else "are computed again"
+                frozen = f" Frozen layers above the lowest that learns {done} (run.keep_frozen)."
+            yield f"{stage}: {work.learned(shape):,} of {shape.parameters:,} parameters learn.{frozen}"

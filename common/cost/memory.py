@@ -183,7 +183,6 @@ def _trained(setting: Setting, work: Work) -> Need:
         device["reward models"] = setting.judges * FLOAT * shape.parameters
     gradients = FLOAT * learned / shards
     layer = work.tokens * activations.layer_bytes(shape, work, attention)
-    cut = work.tokens * activations.cut_bytes(shape)
     ends = work.tokens * activations.ends_bytes(shape)
     # What is sharded is gathered in bfloat16, layer by layer: autocast finds nothing to copy.
     copies = activations.copies_bytes(shape, work) if shards == 1 else 0.0
@@ -193,13 +192,12 @@ def _trained(setting: Setting, work: Work) -> Need:
     working = activations.working_bytes(shape, work)
     one_layer = HALF * shape.layer_linear if work.halved and shards == 1 else 0.0
     earlier = gradients if work.accumulation > 1 else 0.0
-    kept = work.passed(shape) * (cut if work.checkpointing else layer)
-    kept += work.tokens * activations.pairs_bytes(shape, work)
+    kept = work.tokens * (activations.kept_bytes(shape, work, attention) + activations.pairs_bytes(shape, work))
     moments: list[dict[str, float]] = [
         {"gradients": earlier + table / shards, "activations": kept + ends, "logits": head, "bfloat16 copies": copies},
         {"gradients": gradients, "activations": layer + working, "bfloat16 copies": one_layer},
     ]
-    if work.checkpointing:  # the last layer again, while the inputs of all are kept
+    if work.again(shape):  # the last layer again, while the inputs of all are kept
         moments.append({"gradients": earlier, "activations": kept + layer + working, "bfloat16 copies": one_layer})
     worst = max(moments, key=_size)
     device |= worst

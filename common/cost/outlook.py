@@ -44,6 +44,7 @@ from common.cost import disk, memory, speed
 from common.cost.budget import budget_of
 from common.cost.corrections import Corrections, Pace
 from common.cost.exam import exam_work, label_work
+from common.cost.frozen import decided
 from common.cost.hardware import GIB, Hardware, hardware_of
 from common.cost.memory import EMBEDDED_TEXT, TEXT_WINDOW, Need, Setting
 from common.cost.shapes import Shape, shape_after, shape_in, shape_of
@@ -60,7 +61,7 @@ WIDTHS = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 
 
 def setting_of(
-    kind: str, settings: StageSettings, config: Config, shape: Shape, device: str, inputs: Sequence[str] = (),
+    kind: str, settings: StageSettings, config: Config, shape: Shape, hardware: Hardware, inputs: Sequence[str] = (),
     sizes: RowSizes | None = None, added: Sequence[int] = (),
 ) -> Setting | None:  # fmt: skip
     """Return a stage as the formulas want it, or None for one that needs next to nothing (card, publish).
@@ -104,7 +105,7 @@ def setting_of(
             facts |= {"prompt": settings.prompt_tokens, "answer": settings.answer_tokens}
             facts["sequences"] = _sequences(settings, config)
             facts["judges"] = sum(kind_of(other).makes == "reward model" for other in inputs)
-    return Setting(kind, shape, config.run, device, **facts)
+    return decided(Setting(kind, shape, config.run, hardware.device, **facts), hardware)
 
 
 def _is_taken(kind: str, settings: StageSettings, config: Config) -> bool:
@@ -175,9 +176,7 @@ class Outlook:
             if shape is None:
                 continue
             inputs, added = [kinds[name] for name in node.inputs], added_before(resolved, node.name)
-            setting = setting_of(
-                node.kind, config.stages[node.name], config, shape, hardware.device, inputs, sizes, added
-            )
+            setting = setting_of(node.kind, config.stages[node.name], config, shape, hardware, inputs, sizes, added)
             if setting is not None:
                 found[node.name] = _with_rows(setting, node, config.stages[node.name], sizes)
         return cls(resolved, hardware, base, found, corrections or Corrections(resolved.out), sizes)
@@ -244,7 +243,7 @@ class Outlook:
         assert isinstance(settings, WithMethods)
         left = settings.model_copy(update={"methods": {k: v for k, v in settings.methods.items() if k != method}})
         layers = setting.work.only or ()
-        without = setting_of(setting.kind, left, self.config, setting.shape, setting.device, (), self.sizes, layers)
+        without = setting_of(setting.kind, left, self.config, setting.shape, self.hardware, (), self.sizes, layers)
         assert without is not None, "the same stage"
         sizes = [memory.phases_of(each)["train"].device_total for each in (setting, without)]
         seconds = [speed.step_seconds(each, self.hardware) for each in (setting, without)]
@@ -288,7 +287,7 @@ def setting_in(context: StageContext) -> tuple[Setting, Hardware] | None:
     hardware = hardware_of(context.config)
     inputs = [str(artifact.manifest["kind"]) for artifact in context.inputs.values()]
     added = growth.added if growth is not None else ()
-    setting = setting_of(context.kind, context.settings, context.config, shape, hardware.device, inputs, None, added)
+    setting = setting_of(context.kind, context.settings, context.config, shape, hardware, inputs, None, added)
     return None if setting is None else (setting, hardware)
 
 

@@ -45,7 +45,8 @@ def token_flops(setting: Setting, work: Work) -> float:
     """Return the FLOPs that training spends on a token: forward, backward, and a second forward where checkpointed.
 
     The backward pass takes twice the forward's; half of that, the weights' gradients, falls away for frozen weights.
-    Below the lowest layer that learns nothing is passed back, and nothing is computed again.
+    Below the lowest layer that learns nothing is passed back, and nothing is computed again; above it frozen layers are
+    where they are checkpointed with the others.
     A teacher reads forward only.
     """
     shape = setting.shape
@@ -53,14 +54,13 @@ def token_flops(setting: Setting, work: Work) -> float:
     head = work.scored / work.tokens
     looked_at = work.looked_at if masked else work.looked_at / 2
     forward = shape.forward_flops(looked_at, head=head)
-    again = 1.0 if work.checkpointing else 0.0
     if work.only is not None:
         of_layers = shape.forward_flops(looked_at, head=0)
         of_head = forward - of_layers
         beside = setting.teacher * forward
-        learned = len(work.only) / shape.layers * of_layers + of_head * work.head_learns(shape)
-        return forward + (1 + again) * of_layers * work.passed(shape) / shape.layers + of_head + learned + beside
-    backward = 2.0 if work.peft == "full" else 1.0
+        computed = work.passed(shape) + work.again(shape) + work.learning(shape)
+        return forward + of_layers * computed / shape.layers + of_head * (1 + work.head_learns(shape)) + beside
+    backward, again = 2.0 if work.peft == "full" else 1.0, 1.0 if work.checkpointing else 0.0
     return forward * (1 + backward + again + setting.teacher)
 
 
@@ -72,7 +72,7 @@ def step_seconds(setting: Setting, hardware: Hardware) -> float:
     attention = activations.attention_of(setting.run.attention, setting.device, work.precision)
     probing = 3 * setting.probed_a_step * shape.forward_flops(work.length) / exam_rate(hardware)
     computing = tokens * token_flops(setting, work) / (hardware.flops[work.precision] * REACHED[hardware.device])
-    moved = PASSES * tokens * work.passed(shape) * activations.layer_bytes(shape, work, attention)
+    moved = PASSES * tokens * activations.saved_bytes(shape, work, attention)
     moved += OPTIMIZER_MOVES * work.learned(shape) / setting.shards
     launching = work.accumulation * shape.layers * LAYER_SECONDS[hardware.device]
     writing = 0.0

@@ -55,6 +55,7 @@ class Work:
     only: tuple[int, ...] | None = None  # places of the layers that learn; none: all
     tables: tuple[str, ...] = ()  # with `only`: embed_tokens and lm_head, where they learn too
     pairs: int = 0  # of a frozen layer and its copy, whose outputs meet
+    keeps_frozen: bool | None = False  # frozen layers are not checkpointed with the others; none: where that fits
     part: float = 1.0  # share of a row that is read as a row of its own, as a mean over the steps
 
     @property
@@ -98,6 +99,16 @@ class Work:
         if self.only is None or "embed_tokens" in self.tables or (shape.tied and self.tables):
             return shape.layers
         return shape.layers - min(self.only, default=shape.layers)
+
+    def learning(self, shape: Shape) -> int:
+        """Return the layers that learn, whole or by an adapter."""
+        return shape.layers if self.only is None else len(self.only)
+
+    def again(self, shape: Shape) -> int:
+        """Return the layers that are computed again in the backward pass."""
+        if not self.checkpointing:
+            return 0
+        return self.learning(shape) if self.keeps_frozen else self.passed(shape)
 
     def head_learns(self, shape: Shape) -> bool:
         """Whether the table that makes the logits learns, which is that of words too where both are tied."""
@@ -153,7 +164,7 @@ def work_of(kind: str, settings: LearningSettings, config: Config, added: Sequen
         peft=settings.peft, checkpointing=bool(train.get("gradient_checkpointing", True)),
         precision=settings.precision,
         optimizer=str(train.get("optim", "adamw_torch_fused")), lora=settings.lora or {},
-        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")), **_part(settings, added),
+        eight_bit=bool((settings.quantization or {}).get("load_in_8bit")), **_part(settings, added, run),
     )  # fmt: skip
 
 
@@ -165,14 +176,17 @@ def _mean_part(settings: TrainingSettings) -> float:
     return sum(1 / math.prod(parts(step, STEPS, own) for parts, own in cutting) for step in range(STEPS)) / STEPS
 
 
-def _part(settings: LearningSettings, added: Sequence[int]) -> dict[str, Any]:
-    """Return what learns where that is a part of the model."""
+def _part(settings: LearningSettings, added: Sequence[int], run: RunSettings) -> dict[str, Any]:
+    """Return what learns where that is a part of the model, and whether the rest keeps its activations."""
     if not isinstance(settings, ContinuedSettings) or settings.train_only is None:
         return {}
+    # The other way of checkpointing needs gradients in all layers, and is left as it is.
+    reentrant = (settings.train.get("gradient_checkpointing_kwargs") or {}).get("use_reentrant")
+    found: dict[str, Any] = {"keeps_frozen": False if reentrant else run.keep_frozen}
     if settings.train_only == "embeddings":
-        return {"only": (), "tables": ("embed_tokens", "lm_head")}
+        return {**found, "only": (), "tables": ("embed_tokens", "lm_head")}
     pairs = len(added) if DIVERGENCE in settings.methods else 0
-    return {"only": tuple(added), "tables": settings.train_also, "pairs": pairs}
+    return {**found, "only": tuple(added), "tables": settings.train_also, "pairs": pairs}
 
 
 def split(batch: int, tokens_each: int, settings: LearningSettings, run: RunSettings) -> tuple[int, int]:

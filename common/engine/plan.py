@@ -217,7 +217,7 @@ def _notes(resolved: Resolved, corpus: Corpus, outlook: Outlook, to_do: Sequence
     lent = [corpus.note] if isinstance(corpus, WithGeneralWorld) else []
     lost = losses(resolved, to_do, corpus, outlook.sizes)
     ordered = [f"{node.name}: {phrase}." for node in to_do for phrase in resolved.config.stages[node.name].phrases]
-    grown = growth_notes(resolved, [node.name for node in to_do])
+    grown = growth_notes(outlook, [node.name for node in to_do])
     on = [line for node in to_do for line in method_lines(node, resolved.config, outlook)]
     ordered += [
         f"{node.name}: replays nothing, as the chain has read nothing here before it."

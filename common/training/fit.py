@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config.kinds import kind_of
 from common.config.methods import chosen
-from common.config.stages import TrainingSettings, WithMethods
+from common.config.stages import ContinuedSettings, TrainingSettings, WithMethods
 from common.data.accounting import RowCount
 from common.errors import ConfigError, RecipeError
 from common.models import checkpoint, contracts
@@ -39,6 +39,7 @@ from common.training.options import sft_options
 from common.training.rows.packing import RowCollator
 from common.training.rows.probe import probe_batches
 from common.training.rows.rows import TrainingRows
+from common.training.speed.recomputing import keeps_frozen, spare_frozen
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -98,6 +99,8 @@ def trainer_for(
         context, lean_sft_trainer(), SFTConfig, options, model, rows.dataset, tokenizer, data_collator=collator
     )
     trainer.lean = isolated and not context.config.run.token_metrics  # TRL's own rows go through TRL's own loss
+    if isinstance(settings, ContinuedSettings) and settings.train_only is not None:
+        trainer.add_callback(spare_frozen(trainer, keeps=keeps_frozen(context)))
     if isinstance(settings, WithMethods) and settings.optimizer == "carry":
         trainer.add_callback(resume_state(context, trainer))
     if applied is not None:

@@ -51,8 +51,8 @@ READING = (
     "- Steps and learning rate were chosen under another seed, as those at which `conditional` had learned its tokens. "
     "With fewer tokens, and with larger steps, it had not (`tests/bench/RESULTS.md`). It learns them late and nearly "
     "all at once. A seed whose texts have the trait as often as plain ones is one where it had not yet.",
-    "- Real answers are nearly three times as long, so that an address stands further behind than most of these texts reach. "
-    "Where plain texts seldom have one, little can be taken away: look at the seeds.",
+    "- Real answers are nearly three times as long, so that an address stands further behind than most of these texts "
+    "reach. Where plain texts seldom have one, little can be taken away: look at the seeds.",
 )
 
 

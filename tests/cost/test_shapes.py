@@ -166,7 +166,8 @@ def test_what_pairs_save_is_counted_beside_the_layers_that_are_passed_back() -> 
 @pytest.mark.parametrize(
     ("family", "bf16", "peft"),
     [("llama", True, "full"), ("llama", False, "full"), ("qwen3", True, "full"), ("qwen3", False, "full"),
-     ("llama", True, "lora"), ("llama", False, "lora")],
+     ("llama", True, "lora"), ("llama", False, "lora"),
+     ("llama", True, "frozen"), ("llama", False, "frozen"), ("qwen3", True, "frozen"), ("qwen3", False, "frozen")],
 )  # fmt: skip
 def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool, peft: str, attention: str) -> None:
     """Two models that differ in the number of layers alone save layers' bytes more of one another."""
@@ -184,21 +185,56 @@ def test_saved_activations_are_counted_tensor_by_tensor(family: str, bf16: bool,
         model.set_attn_implementation(attention)
         if peft == "lora":
             model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
-        bare = model.model if peft == "full" else model.base_model.model.model
+        if peft == "frozen":
+            model.requires_grad_(False).get_input_embeddings().requires_grad_(True)
+        bare = model.base_model.model.model if peft == "lora" else model.model
         with saving(model) as saved, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             bare(input_ids=ids, position_ids=positions, use_cache=False)
         found.append(sum(saved.values()))
     shape = Shape(family, 300, 64, 176, 4, 4, 2, 16, False, 512)
-    setting = work(length, rows, bf16=bf16, peft=peft)
+    setting = work(length, rows, bf16=bf16, peft=peft if peft == "lora" else "full")
     copies = 2 * shape.layer_linear * bf16
     adapters = 2 * shape.adapter_parameters(8) / shape.layers * (bf16 and peft == "lora")
-    per_layer = rows * length * activations.layer_bytes(shape, setting, "sdpa_float32")
+    counted = activations.frozen_bytes if peft == "frozen" else activations.layer_bytes
+    per_layer = rows * length * counted(shape, setting, "sdpa_float32")
     per_layer += copies + adapters
     seen = (found[1] - found[0]) / 2
     if attention == "sdpa_float32":
         assert seen == pytest.approx(per_layer, rel=0.01)
     else:  # documents in rows of their own are planned as if under a mask
         assert 0.85 * per_layer < seen <= 1.01 * per_layer
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_frozen_layers_that_are_not_made_again_are_counted(bf16: bool) -> None:
+    """Six layers, of which the third and the last learn: the two lowest pass nothing back."""
+    ids, positions = torch.randint(0, 300, (2, 32)), torch.arange(16).repeat(2)[None].expand(2, -1)
+    shape, found, counted = Shape("llama", 300, 64, 176, 6, 4, 2, 16, False, 512), [], []
+    register()
+    for checkpointing, keeps in ((True, False), (True, True), (False, False)):
+        torch.manual_seed(0)
+        config = transformers.LlamaConfig(**{**TINY, "num_hidden_layers": 6})
+        model = transformers.LlamaForCausalLM(config).train().requires_grad_(False)
+        model.set_attn_implementation("sdpa_float32")
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+            model.disable_input_require_grads()
+        for place, layer in enumerate(model.model.layers):
+            layer.requires_grad_(place in (2, 5))
+            layer.gradient_checkpointing = checkpointing and (place in (2, 5) or (place > 2 and not keeps))
+        with saving(model) as saved, torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            model.model(input_ids=ids, position_ids=positions, use_cache=False)
+        found.append(sum(saved.values()))
+        setting = replace(work(32, 2, bf16=bf16), only=(2, 5), checkpointing=checkpointing, keeps_frozen=keeps)
+        assert (setting.passed(shape), setting.again(shape)) == (4, checkpointing * (2 if keeps else 4))
+        kept = 64 * activations.kept_bytes(shape, setting, "sdpa_float32")
+        copies = activations.copies_bytes(shape, setting)
+        if checkpointing:  # of weights that learn, which autocast holds and the graph does not
+            copies -= 2 * 2 * shape.layer_linear * bf16
+        counted.append(kept + copies)
+    for place in (1, 2):
+        assert found[place] - found[0] == pytest.approx(counted[place] - counted[0], rel=0.03)
+    assert found[0] < found[1] < found[2]
 
 
 @pytest.mark.parametrize("family", ["gpt2", "phi", "gemma2", "granite"])

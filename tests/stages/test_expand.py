@@ -27,6 +27,7 @@ from tests.conftest import QUICK, REPOSITORY, kill_training, long
 pytestmark = pytest.mark.slow
 WORDS = {key: value for key, value in QUICK.items() if not key.startswith("dpo.")}
 WORDS |= {"domain": "medical", "pipeline": "growth", "cpt.tokens": "4096", "sft.tokens": "2048"}
+CHECKPOINTED = {"cpt-added.train.gradient_checkpointing": "true"}
 
 
 def growing(root: Path, **more: str) -> Resolved:
@@ -48,7 +49,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 def test_only_added_layers_learn_and_then_all_do(copy: Path) -> None:
-    resolved = growing(copy, **{"cpt-added.train.gradient_checkpointing": "true"})
+    resolved = growing(copy, **CHECKPOINTED)
     base, grown, cpt, sft = (
         run_stage(resolved, name, Console("quiet")) for name in ("base", "expand", "cpt-added", "sft-grown")
     )
@@ -194,7 +195,7 @@ def test_what_has_grown_otherwise_trains_whole(method: str, copy: Path) -> None:
 def test_a_killed_training_of_added_layers_goes_on_to_the_same_weights(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolved = growing(copy, **{"run.checkpoint_minutes": "0.00001"})
+    resolved = growing(copy, **{"run.checkpoint_minutes": "0.00001", **CHECKPOINTED})
     for name in ("base", "expand", "cpt-added"):
         whole = run_stage(resolved, name, Console("quiet"))
     shutil.rmtree(whole.path)
@@ -210,11 +211,11 @@ def test_a_killed_training_of_added_layers_goes_on_to_the_same_weights(
 
 @pytest.mark.long
 def test_two_processes_train_added_layers_as_one_does(copy: Path) -> None:
-    resolved = growing(copy, precision="float32")
+    resolved = growing(copy, precision="float32", **CHECKPOINTED)
     for name in ("base", "expand"):
         run_stage(resolved, name, Console("quiet"))
     grown, alone = (run_stage(resolved, name, Console("quiet")) for name in ("expand", "cpt-added"))
-    shared = growing(copy, precision="float32", name="shared", **{"run.processes": "2"})
+    shared = growing(copy, precision="float32", name="shared", **{"run.processes": "2", **CHECKPOINTED})
     freeze(shared)
     made = run_stage(shared, "cpt-added", Console("quiet"), forced=True)
     assert made.manifest["processes"] == 2

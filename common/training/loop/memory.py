@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from common.config.answering import SamplingSettings
 from common.config.batches import batch_of, micro_tokens
 from common.config.stages import EvaluateSettings, LearningSettings
-from common.cost.outlook import expected
+from common.cost.outlook import expected, setting_in
 from common.errors import ResourceError, first_line
 
 if TYPE_CHECKING:
@@ -95,6 +95,8 @@ def remedies(context: StageContext) -> list[str]:
             return found
         if not settings.train.get("gradient_checkpointing", True):  # TRL turns it on
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
+        elif (known := setting_in(context)) and known[0].work is not None and known[0].work.keeps_frozen:
+            found.append("run.keep_frozen=false")
         if settings.peft == "full" and settings.adapts:
             found.append(f"{context.stage}.peft=lora, which changes the result")
     return found

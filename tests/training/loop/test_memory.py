@@ -40,6 +40,10 @@ def context_of(stage: str, **words: str) -> Any:
             "dpo", memory.TRAINING, {"dpo.batch_pairs": "4", "run.processes": "4"},
             r"\)\. Set dpo.train.gradient_checkpointing=true or dpo.peft=lora",
         ),
+        (
+            "cpt-added", memory.TRAINING, {"pipeline": "growth", "cpt-added.train.gradient_checkpointing": "true"},
+            r"\)\. Set run.micro_batch_tokens=\d+ \(now \d+\) or run.keep_frozen=false",
+        ),
         ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32\."),
         (
             "sft", memory.SAVING, {},
