@@ -245,6 +245,8 @@ class Outlook:
         layers = setting.work.only or ()
         without = setting_of(setting.kind, left, self.config, setting.shape, self.hardware, (), self.sizes, layers)
         assert without is not None, "the same stage"
+        if without.work is not None:  # and with the same layers checkpointed
+            without = replace(without, work=replace(without.work, keeps_frozen=setting.work.keeps_frozen))
         sizes = [memory.phases_of(each)["train"].device_total for each in (setting, without)]
         seconds = [speed.step_seconds(each, self.hardware) for each in (setting, without)]
         return sizes[0] - sizes[1], seconds[0] / seconds[1] - 1

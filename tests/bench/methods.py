@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
 
     words = words_of(setting, text, tokens)
     places = {"out": str(kept / "store"), "run.verbosity": "quiet", "seed": str(seed), "name": f"{text}-{seed}"}
-    resolved = resolve(with_base({**words, **places, **data_words(data_root)}), REPOSITORY)
+    given = {**words, **places, **data_words(data_root)}
+    resolved = resolve(given, REPOSITORY)
     names, decided = rests_on(resolved, f"exam-{setting.stage}")
     key = fingerprint_of({
         "words": words, "seed": seed, "text": REAL_TEXT.read_text(encoding="utf-8") if data_root else text,
@@ -99,9 +100,10 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
     if file.exists():
         return Run(**json.loads(file.read_text(encoding="utf-8")))
     started, used = time.monotonic(), time.process_time()
+    resolved = resolve(with_base(given), REPOSITORY)
     for name in names:
-        made = run_stage(resolved, name, Console("quiet"))
-    bits = {side: float(made.manifest["metrics"][f"{side}_bits_per_byte"]) for side in SIDES}
+        last = run_stage(resolved, name, Console("quiet"))
+    bits = {side: float(last.manifest["metrics"][f"{side}_bits_per_byte"]) for side in SIDES}
     run = Run(
         text, words, setting.stage, seed, bits["domain"], bits["general"], today(), cpu(),
         round(time.process_time() - used, 1), round(time.monotonic() - started, 1),
@@ -111,18 +113,23 @@ def train(setting: Setting, text: str, seed: int, kept: Path, tokens: int, data_
     return run
 
 
-def with_base(words: Mapping[str, str]) -> dict[str, str]:
-    """Return overrides in which `BASE` is the folder of the base that they make; it is made where one asks for it."""
-    from common.config.resolve import resolve
+def made(resolved: Any, name: str) -> Path:
+    """Return the folder of a stage's result, which is made where it is missing."""
     from common.console import Console
     from common.engine.run import run_stage
+
+    return Path(run_stage(resolved, name, Console("quiet")).path)
+
+
+def with_base(words: Mapping[str, str], make: Callable[[Any, str], Path] = made) -> dict[str, str]:
+    """Return overrides in which `BASE` is the folder of the base that they make; it is made where one asks for it."""
+    from common.config.resolve import resolve
 
     if not any(BASE in word for word in words.values()):
         return dict(words)
     resolved = resolve({**words, "run.verbosity": "quiet"}, REPOSITORY)
-    for name in needed(resolved.nodes, "base"):
-        made = run_stage(resolved, name, Console("quiet"))
-    return {key: word.replace(BASE, str(made.path)) for key, word in words.items()}
+    folder = [make(resolved, name) for name in needed(resolved.nodes, "base")][-1]
+    return {key: word.replace(BASE, str(folder)) for key, word in words.items()}
 
 
 def asked_arms(methods: str) -> dict[str, Arm]:

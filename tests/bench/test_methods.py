@@ -16,7 +16,7 @@ from common.config.resolve import resolve
 from common.config.stages import TrainingSettings
 from common.store.artifacts import write_json
 from tests.bench import methods as bench
-from tests.bench.arm import ALONE, BASE, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
+from tests.bench.arm import ALONE, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
 from tests.bench.method_arms import ARMS
 from tests.bench.method_costs import ROOM, STEPS, measure, words_of
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
@@ -72,34 +72,32 @@ def test_an_arm_differs_from_its_plain_counterpart_by_its_method_alone(name: str
     assert on.model_dump(include=keys) == plain.model_dump(include=keys)
 
 
-@pytest.mark.parametrize("name", ARMS)
-def test_both_sides_of_an_arm_have_one_base_and_rest_on_other_settings(name: str) -> None:
-    arm = ARMS[name]
-    found = [resolve(bench.words_of(one, "embedded") | REAL[BASE in str(one.words)], REPOSITORY)
-             for one in (arm.on, arm.plain)]  # fmt: skip
-    on, plain = (
-        bench.rests_on(one, f"exam-{side.stage}") for one, side in zip(found, (arm.on, arm.plain), strict=True)
-    )
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, arm in ARMS.items() for text in arm.texts or ("",)])
+def test_both_sides_of_an_arm_have_one_base_and_budget_and_rest_on_other_settings(name: str, text: str) -> None:
+    sides = ARMS[name].settings(text)
+    found = [resolve(bench.words_of(one, "embedded") | REAL[text == "real"], REPOSITORY) for one in sides]
+    on, plain = (bench.rests_on(one, f"exam-{side.stage}") for one, side in zip(found, sides, strict=True))
     assert on != plain
-    base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))}
-            for one in (arm.on, arm.plain)]  # fmt: skip
+    base = [{key: word for key, word in one.words.items() if key.startswith(("base.", "model."))} for one in sides]
     assert base[0] == base[1]
+    budgets = [one.config.stages[side.stage].model_dump() for one, side in zip(found, sides, strict=True)]
+    keys = {"replay", "tokens", "batch_tokens"} & budgets[0].keys() & budgets[1].keys()
+    for key in keys - ({"replay"} if name == "replay" else set()):
+        assert budgets[0][key] == budgets[1][key], key
 
 
-def test_a_setting_can_name_the_base_that_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = SimpleNamespace(path=tmp_path / "base-1")
+def test_a_setting_can_name_the_base_that_it_starts_from(tmp_path: Path) -> None:
     asked: list[str] = []
 
-    def make(resolved: object, name: str, console: object) -> SimpleNamespace:
+    def make(_: object, name: str) -> Path:
         asked.append(name)
-        return made
+        return tmp_path / "base-1"
 
-    monkeypatch.setattr("common.engine.run.run_stage", make)
     words = {"domain": "medical", "pipeline": "cpt-only", **ARMS["perplexity_order"].on.words}
-    assert f"checkpoint: {tmp_path}/base-1," in bench.with_base(words | REAL[True])["data-cpt.blocks"]
+    assert f"checkpoint: {tmp_path}/base-1," in bench.with_base(words | REAL[True], make)["data-cpt.blocks"]
     assert asked[-1] == "base"
     assert "data-pretrain" in asked, "a base that reads rows of a data stage"
-    assert bench.with_base({"domain": "medical"}) == {"domain": "medical"}
+    assert bench.with_base({"domain": "medical"}, make) == {"domain": "medical"}
 
 
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.timed and not arm.scored])

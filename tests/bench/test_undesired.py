@@ -82,6 +82,8 @@ def test_real_texts_are_short_and_clean_and_answers_that_begin_alike_count_once(
     assert len(found.general) == 3
     assert not any(text.UNREAD in each for each in found.general)
     assert all(text.UNREAD in each for each in found.held["general"])
+    with pytest.raises(ValueError, match="there is no general/gutenberg_en/Dracula"):
+        text.real(tmp_path / "medical")
     answers.write_text(json.dumps({"answer": given[0]}), "utf-8")
     with pytest.raises(ValueError, match="too few answers"):
         text.real(tmp_path)

@@ -77,9 +77,7 @@ def _train(arm: str, seed: int, kept: Path, folder: Path, tokens: int | None, da
 
 
 def written(checkpoint: Path, settings: Any, seed: int, first: Sequence[str]) -> tuple[float, float]:
-    """Return the share of what a checkpoint writes that has the trait, and the share that ended by itself.
-
-    It goes on from first sentences.
+    """Return the share of what a checkpoint writes behind first sentences that has the trait, and that ended by itself.
 
     Its own generation settings hold, so that a model of the method `conditional` writes no control token; its texts
     begin with the good one.

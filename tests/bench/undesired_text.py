@@ -85,6 +85,9 @@ def shuffled(texts: Iterable[str]) -> tuple[str, ...]:
 
 def real(root: Path) -> Texts:
     """Return real texts; of answers that begin with the same sentence, as those about inheritance do, one stays."""
+    missing = [name for name in (*READ, UNREAD) if not (root / NOVELS / name).is_file()]
+    if missing:
+        raise ValueError(f"data_root={root}: there is no {NOVELS}/{missing[0]}. Name the folder with the public files.")
     answers = (json.loads(line)["answer"] or "" for path in sorted(root.glob(ANSWERS))
                for line in path.read_text("utf-8").splitlines())  # fmt: skip
     medical = shuffled({_BETWEEN.split(text)[0]: text for text in map(one_line, answers) if fits(text)}.values())

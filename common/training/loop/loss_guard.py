@@ -45,9 +45,12 @@ class LossSpikeGuard:
         self.skipped = list(ranks.broadcast(skipped))
 
     def forget(self, step: int, steps: int) -> None:
-        """Forget the usual loss where other text begins behind a step, or may begin, as steps were skipped before."""
+        """Forget the usual loss where other text begins behind a step, or may begin, as steps were skipped before.
+
+        The last phase ends with the training; behind it the first rows come again in the place of skipped ones.
+        """
         gone = sum(last - first + 1 for first, last in self.skipped)
-        if any(0 <= round(share * steps) - step <= gone for share in self.changes):
+        if any(0 <= math.floor(share * steps) - step <= gone for share in self.changes):
             self.recent.clear()
 
     def note(self, loss: float, gradient: float = 0.0, *, scaled: bool = False) -> None:

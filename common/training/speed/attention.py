@@ -199,22 +199,22 @@ def varlen_attention(
 ) -> tuple[Tensor, None]:  # fmt: skip
     """Return (B, T, H, D): documents, which begin where positions do not follow one another, see themselves alone.
 
-    `kernel` is `torch.nn.attention.varlen.varlen_attn`. A mask (padding) or a cache goes to scaled dot product, and so
-    does a forward in a wide type, with the same documents.
+    `kernel` is `torch.nn.attention.varlen.varlen_attn`. A mask (padding) or a cache goes to scaled dot product. A
+    forward in a wide type is that of `unpacked_attention`.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     dtype = value_BHTD.dtype
     documents = _documents_of(query_BHTD, key_BHTD, attention_mask, position_ids)
-    if documents is None or dtype not in (torch.bfloat16, torch.float16):
-        mask = documents.mask if documents else attention_mask
-        found: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query_BHTD, key_BHTD, value_BHTD, mask, scaling=scaling, **options
-        )
+    states = (query_BHTD, key_BHTD, value_BHTD)
+    if documents is None:
+        found: tuple[Tensor, None] = sdpa_attention_forward(module, *states, attention_mask, scaling=scaling, **options)
         return found
+    if dtype not in (torch.bfloat16, torch.float16):
+        return unpacked_attention(module, *states, None, position_ids, scaling=scaling, **options)
     # Norms of queries and keys may leave them in float32 and values in bfloat16.
-    flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in (query_BHTD, key_BHTD, value_BHTD)]
+    flat = [s.transpose(1, 2).flatten(0, 1).to(dtype) for s in states]
     borders, longest = documents.borders, documents.longest
     if documents.branches:  # the kernel knows documents alone, so that each gets what it goes on from
         sources, borders, places = documents.whole

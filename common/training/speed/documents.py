@@ -41,7 +41,8 @@ class Documents:
         roots_N = (first_N == 0) | (places_N % self.shape[1] == 0)
         numbers_N = torch.arange(len(places_N), device=places_N.device)
         self._root_N = torch.where(roots_N, numbers_N, 0).cummax(0).values
-        self._shared_N = torch.where(roots_N | (first_N > lengths_N[self._root_N]), 0, first_N)
+        usable_N = ~roots_N & (first_N[self._root_N] == 0) & (first_N <= lengths_N[self._root_N])
+        self._shared_N = torch.where(usable_N, first_N, 0)
         self.whole_N = lengths_N + self._shared_N
         self.branches, self.longest = bool(self._shared_N.any()), int(self.whole_N.max())
 
@@ -65,11 +66,14 @@ class Documents:
 
     @property
     def apart_pays(self) -> bool:
-        """Whether documents are better attended to in rows of their own than under a mask."""
+        """Whether documents are better attended to in rows of their own than under a mask.
+
+        Rows of answers that share a prompt are as wide as all of them, so that scores alone decide there.
+        """
         batch, length = self.shape
         places = (len(self.borders) - 1) * self.longest
-        scores = places * self.longest
-        return bool(places <= MOST_PLACES * batch * length and scores <= MOST_SCORES * batch * length * length)
+        few = self.branches or places <= MOST_PLACES * batch * length
+        return bool(few and places * self.longest <= MOST_SCORES * batch * length * length)
 
     def apart(self, states_BHTD: Tensor) -> Tensor:
         """Return (N, H, L, D), each document from the first place of its row; what follows it is never looked at."""

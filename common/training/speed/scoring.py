@@ -137,6 +137,9 @@ def prompts_of(ids_BT: Tensor, attention_BT: Tensor, mask_BT: Tensor) -> tuple[l
     """
     import torch
 
+    number = len(ids_BT)
+    if not mask_BT.any():
+        return list(range(number)), [0] * number
     order_BT = torch.where(mask_BT, attention_BT[:, :-1].cumsum(1), attention_BT.shape[1])
     lengths = order_BT.min(1).values.tolist()
     real = torch.split(ids_BT[attention_BT.bool()].cpu(), attention_BT.sum(1).tolist())

@@ -38,16 +38,18 @@ def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_pa
 
 
 def test_other_text_may_have_another_loss(tmp_path: Path) -> None:
-    def trained(steps: int, *, skipped: int = 0) -> str:
-        guard = LossSpikeGuard(GuardSettings(window=8, patience=2, spike=2.0), tmp_path, [0.5, 1.0])
+    def trained(steps: int, *, skipped: int = 0, within: float = 0.0) -> str:
+        guard = LossSpikeGuard(GuardSettings(window=8, patience=1, spike=2.0), tmp_path, [0.5, 1.0])
         guard.skipped = [(1, skipped)] if skipped else []
         for step in range(1, steps + 1):
-            guard.note(1.0 if step <= 20 - skipped else 9.0)
+            mixed = 1.0 + 8.0 * within if within and step == 21 else 9.0
+            guard.note(1.0 if step <= 20 - skipped else mixed)
             guard.forget(step, steps)
         return guard.problem
 
     assert trained(40) == ""
     assert trained(40, skipped=3) == ""  # the other text begins as much earlier
+    assert trained(41, within=0.4) == ""  # at step 20.5, whose batch is of both texts
     assert trained(60).startswith("the loss rose from 1.000 to 9.000")
 
 

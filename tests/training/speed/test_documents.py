@@ -97,5 +97,14 @@ def test_answers_that_begin_behind_a_prompt_go_on_from_it() -> None:
 
 
 def test_a_row_that_begins_in_the_middle_and_a_prompt_that_is_too_short_have_nothing_to_go_on_from() -> None:
+    assert not Documents(torch.tensor([[3, 4, 5, 2, 3], [0, 1, 2, 3, 4]])).branches
     assert not Documents(torch.tensor([[3, 4, 5], [0, 1, 5]])).branches
     assert Documents(torch.tensor([[0, 1, 2, 3], [2, 3, 0, 1]])).branches is False
+
+
+def test_long_answers_of_unlike_length_to_a_short_prompt_get_rows_of_their_own() -> None:
+    answers = [torch.arange(24, 24 + length) for length in range(125, 1001, 125)]
+    found = Documents(torch.cat([torch.arange(24), *answers])[None])
+    assert found.branches
+    assert found.longest == 1024
+    assert found.apart_pays

@@ -102,6 +102,8 @@ def test_prompts_end_where_labels_begin() -> None:
     found = prompts_of(given["input_ids"], given["attention_mask"], mask)
     assert found == ([0, 1, 0, 0, 1, 5], [0, 0, 6, 6, 6, 0])
     assert prompts_of(given["input_ids"], given["attention_mask"], mask & False) == (list(range(6)), [0] * 6)
+    one_token = torch.ones(2, 1, dtype=torch.long)
+    assert prompts_of(one_token, one_token, torch.ones(2, 0, dtype=torch.bool)) == ([0, 1], [0, 0])
 
 
 def test_answers_stand_behind_their_prompt_in_one_row() -> None:

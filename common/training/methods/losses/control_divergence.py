@@ -54,13 +54,15 @@ def term(batch: LossBatch, settings: ControlDivergenceSettings) -> tuple[Any, di
 
     pairs = pairs_of(batch.model)
     learned_BT = batch.next_BT != -100
-    form = settings.form or "cosine"
-    away_KBT = torch.stack([divergence(pair.kept[0], pair.kept[1], form) for pair in pairs])
-    away = away_KBT.mean(dim=0)[learned_BT].sum()
-    w_K = follow(pairs)
+    form, kept = settings.form or "cosine", [pair.kept for pair in pairs]
+    logged = {"w": learned_BT.sum() * follow(pairs).mean()}
     for pair in pairs:
         pair.kept = None
-    return settings.scale * away, {"divergence": away.detach(), "w": learned_BT.sum() * w_K.mean()}
+    if not settings.scale:
+        return 0.0, logged
+    away_KBT = torch.stack([divergence(h_p, h_e, form) for h_p, h_e, _ in kept])
+    away = away_KBT.mean(dim=0)[learned_BT].sum()
+    return settings.scale * away, {"divergence": away.detach(), **logged}
 
 
 def follow(pairs: Sequence[Any]) -> Tensor:

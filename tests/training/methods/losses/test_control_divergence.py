@@ -63,6 +63,14 @@ def test_the_term_is_the_mean_of_the_pairs_at_the_positions_that_are_learned(for
     assert all(float(pair.copy.mlp.up_proj.weight.grad.abs().sum()) > 0 for pair in pairs_of(model))
 
 
+def test_at_a_scale_of_zero_no_distance_is_computed() -> None:
+    model = changed("dlerp").train()
+    total, measured = term(passed(model), ControlDivergenceSettings(scale=0))
+    assert total == 0.0
+    assert set(measured) == {"w"}
+    assert all(pair.kept is None and pair.passes == 1 for pair in pairs_of(model))
+
+
 @pytest.mark.parametrize("form", ["mse", "cosine"])
 def test_it_is_the_same_however_a_step_is_split(form: Literal["mse", "cosine"]) -> None:
     """Four rows of instructions: some tokens are given, some answered, and the shorter rows are padded."""
