@@ -50,8 +50,12 @@ def trained(m: Material, growth: ExpandSettings, folder: Path, *, plain: bool = 
     freeze(context, grown.model)
     trainer = trainer_for(context, grown.model, m.tokenizer, TrainingRows(m.rows, STEPS, []), folder / "trainer")
     if plain:
-        for added in [one for one in trainer.callback_handler.callbacks if type(one).__name__ == "Callback"]:
-            trainer.remove_callback(added)
+        (ours,) = (
+            one
+            for one in trainer.callback_handler.callbacks
+            if one.on_train_begin.__qualname__.startswith("spare_frozen")
+        )
+        trainer.remove_callback(ours)
     gates = [part for name, part in grown.model.named_modules() if name.endswith("gate_proj")]
     computed: list[int] = [0] * len(gates)
     gradients: list[Any] = []
