@@ -20,7 +20,7 @@ from tests.bench.method_results import AGAIN, Cost, cpu, today
 from tests.bench.turns import Done, in_turns, taking_turns
 from tests.conftest import REPOSITORY
 
-STEPS, WARMUP = 106, 6
+STEPS, WARMUP = 100, 6
 FEW = {  # documents, as a few are read
     "domain": "medical", "pipeline": "cpt-only", "gate.mode": "off", "embedded.documents_per_entity": "8",
     "embedded.general_documents_per_entity": "8", "base.precision": "float32", "cpt.precision": "float32",
@@ -30,15 +30,19 @@ FEW = {  # documents, as a few are read
 ROOM = 4  # steps of a stage beyond those measured, so that no loop ends before the others
 
 
-def words_of(setting: Setting, data: Mapping[str, str], folder: Path) -> dict[str, str]:
+def words_of(setting: Setting, data: Mapping[str, str], folder: Path, steps: int = STEPS) -> dict[str, str]:
     """Return the overrides under which the stage of a setting trains for as many steps as are measured."""
     words = {**FEW, **data, **setting.words, "out": str(folder / "store")}
     section = "sft" if setting.stage.startswith("sft") else "cpt"
     batch = int(words.get(f"{section}.batch_tokens", 512))
-    return {**words, f"{section}.batch_tokens": str(batch), f"{setting.stage}.tokens": str(batch * (STEPS + ROOM))}
+    return {
+        **words,
+        f"{section}.batch_tokens": str(batch),
+        f"{setting.stage}.tokens": str(batch * (WARMUP + steps + ROOM)),
+    }
 
 
-def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) -> None:
+def loop(setting: Setting, data: Mapping[str, str], folder: Path, steps: int, done: Done) -> None:
     """Train under a setting, with a turn for every step; note at the end what the process held at most."""
     from common.config.resolve import resolve
     from common.console import Console
@@ -46,7 +50,7 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     from tests.bench.methods import needed, with_base
     from tests.bench.tokens import peak_memory
 
-    resolved = resolve(with_base(words_of(setting, data, folder)), REPOSITORY)
+    resolved = resolve(with_base(words_of(setting, data, folder, steps)), REPOSITORY)
     *before, last = needed(resolved.nodes, setting.stage)
     for name in before:
         run_stage(resolved, name, Console("quiet"))
@@ -55,7 +59,7 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
     def counted() -> None:
         nonlocal number
         number += 1
-        if number == STEPS + 1:
+        if number == WARMUP + steps + 1:
             (folder / "peak").write_text(str(peak_memory()), encoding="utf-8")
         done()
 
@@ -63,17 +67,17 @@ def loop(setting: Setting, data: Mapping[str, str], folder: Path, done: Done) ->
         run_stage(resolved, last, Console("quiet"))
 
 
-def of_text(arms: Mapping[str, Arm], text: str, data: Mapping[str, str]) -> Iterator[Cost]:
+def of_text(arms: Mapping[str, Arm], text: str, data: Mapping[str, str], steps: int = STEPS) -> Iterator[Cost]:
     """Yield the costs of the arms that are timed on a text, each on the first of its own.
 
     Those of methods that go by scores come with the embedded text, on text of theirs.
     """
     timed = {name: arm for name, arm in arms.items() if arm.timed}
-    yield from measure({name: arm for name, arm in timed.items() if arm.texts[:1] == (text,)}, data)
+    yield from measure({name: arm for name, arm in timed.items() if arm.texts[:1] == (text,)}, data, steps)
     scored = {name: arm for name, arm in timed.items() if arm.scored}
     if text == "embedded" and scored:
         with tempfile.TemporaryDirectory() as place:
-            yield from measure(scored, scored_text(Path(place)))
+            yield from measure(scored, scored_text(Path(place)), steps)
 
 
 def scored_text(folder: Path) -> dict[str, str]:
@@ -84,7 +88,7 @@ def scored_text(folder: Path) -> dict[str, str]:
     return {"domain": str(domain), "data": str(manifest), "run.allow_code": DOMAIN}
 
 
-def measure(arms: Mapping[str, Arm], data: Mapping[str, str]) -> Iterator[Cost]:
+def measure(arms: Mapping[str, Arm], data: Mapping[str, str], steps: int = STEPS) -> Iterator[Cost]:
     """Yield the cost of each arm, and first that of a second plain loop: processes differ though they do the same.
 
     Arms with one plain counterpart take turns with it, all in one run.
@@ -100,14 +104,14 @@ def measure(arms: Mapping[str, Arm], data: Mapping[str, str]) -> Iterator[Cost]:
             folders = {name: Path(place) / (name or "first") for name in settings}
             for folder in folders.values():
                 folder.mkdir()
-            loops = {name: functools.partial(loop, one, data, folders[name]) for name, one in settings.items()}
+            loops = {name: functools.partial(loop, one, data, folders[name], steps) for name, one in settings.items()}
             seconds = in_turns(loops, warmup=WARMUP)
             held = {name: float((folder / "peak").read_text("utf-8")) for name, folder in folders.items()}
         for name in [*again, *members]:
-            ratio, low, high = ratio_of_sums(seconds[name][: STEPS - WARMUP], seconds[""][: STEPS - WARMUP])
+            ratio, low, high = ratio_of_sums(seconds[name][:steps], seconds[""][:steps])
             assert low is not None
             assert high is not None
             yield Cost(
-                name, round(ratio, 4), round(low, 4), round(high, 4), STEPS - WARMUP,
+                name, round(ratio, 4), round(low, 4), round(high, 4), steps,
                 round((held[name] - held[""]) / 1e6, 1), today(), cpu(),
             )  # fmt: skip

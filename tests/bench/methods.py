@@ -8,9 +8,8 @@ setting on one core. Arms are `tests.bench.method_arms`. Each is a CPT of the ti
 exam in bits per byte; all arms of a seed share its base. Results lie in `kept=runs/methods`, under a key over settings,
 seed and code, so that the same command goes on where it stopped. They are copied to `tests/bench/methods.json`;
 `docs/methods.md` is written from it. `seeds=none` trains nothing; `costs=no` leaves the cost of a step out, and
-`costs=only` measures nothing else. With
-`tokens=` it is a trial, only printed. It says nothing of larger models, or of budgets under which a method was meant to
-work.
+`costs=only` measures nothing else, over `steps=`. With `tokens=` it is a trial, only printed. It says nothing of larger
+models, or of budgets under which a method was meant to work.
 """
 
 from __future__ import annotations
@@ -163,13 +162,15 @@ def asked_texts(text: str, data_root: str) -> list[str]:
 
 def main(
     seeds: str = "0,1,2,3,4", methods: str = "", text: str = "", data_root: str = "", kept: str = "runs/methods",
-    tokens: str = "", costs: str = "yes",
+    tokens: str = "", costs: str = "yes", steps: str = str(method_costs.STEPS),
 ) -> int:  # fmt: skip
     """Train the arms seed by seed, measure what a step costs, write the page. Returns 1 where a limit is missed."""
     try:
         arms, numbers, texts = asked_arms(methods), asked_seeds(seeds), asked_texts(text, data_root)
         if tokens and not tokens.isdecimal():
             raise ValueError(f"tokens={tokens}: expected a number of tokens, or nothing.")
+        if not steps.isdecimal():
+            raise ValueError(f"steps={steps}: expected a number of steps.")
         if costs not in ("yes", "no", "only"):
             raise ValueError(f"costs={costs}: expected yes, no or only.")
     except ValueError as error:
@@ -189,7 +190,7 @@ def main(
         for run in train_all(trained, name, numbers if costs != "only" else [], place, budget, root):
             keep(results := results.with_run(run))
         if numbers and costs != "no":
-            for cost in method_costs.of_text(arms, name, data_words(root)):
+            for cost in method_costs.of_text(arms, name, data_words(root), int(steps)):
                 print(f"    {cost.line(limits.get(cost.name))}", flush=True)
                 keep(results := results.with_cost(cost))
     keep(results)

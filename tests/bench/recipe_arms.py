@@ -165,7 +165,7 @@ RECIPE_ARMS: dict[str, Arm] = {
             "Text sorted by the model's own perplexity, from low to high, beats high to low and random order.",
             "arXiv 2407.18743 (a secondary account)", {"domain": FALLS},
         ),
-        ours="perplexity of the base, which scores all rows before the first step", limit=1.02, texts=("real",),
+        ours="perplexity of the base, which scores all rows before the first step", texts=("real",),
         untimed="its step is that of `curriculum`",
         phrase="rows from the likeliest to the least likely under the base (SynE)", paper="arXiv 2407.18743",
     ),

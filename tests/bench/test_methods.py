@@ -18,7 +18,7 @@ from common.store.artifacts import write_json
 from tests.bench import methods as bench
 from tests.bench.arm import ALONE, CHECKPOINT, FORGETFUL, PLAIN, Arm, Claim, Setting
 from tests.bench.method_arms import ARMS
-from tests.bench.method_costs import ROOM, STEPS, measure, words_of
+from tests.bench.method_costs import ROOM, STEPS, WARMUP, measure, words_of
 from tests.bench.method_page import NOT_MEASURED, PAGE, page, summary
 from tests.bench.method_results import AGAIN, MEASURED, Cost, Results, Run
 from tests.bench.undesired_page import section
@@ -109,7 +109,7 @@ def test_the_steps_of_an_arm_are_timed_on_equal_batches(name: str, tmp_path: Pat
     )  # fmt: skip
     keys = {"tokens", "batch_tokens", "sequence_length"}
     assert on.model_dump(include=keys) == plain.model_dump(include=keys)
-    assert on.model_dump()["tokens"] == on.model_dump()["batch_tokens"] * (STEPS + ROOM)
+    assert on.model_dump()["tokens"] == on.model_dump()["batch_tokens"] * (WARMUP + STEPS + ROOM)
 
 
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if CHECKPOINT in arm.texts])
@@ -217,6 +217,7 @@ def test_stages_that_an_exam_does_not_rest_on_are_left_out() -> None:
         ({"text": "smollm2"}, "text=smollm2: needs data_root=<folder>"),
         ({"text": "book"}, "text=book: expected embedded, real or smollm2"),
         ({"data_root": "no/such/folder"}, "data_root=no/such/folder: there is no such folder"),
+        ({"steps": "few"}, "steps=few: expected a number of steps"),
         ({"costs": "some"}, "costs=some: expected yes, no or only"),
         ({"tokens": "many"}, "tokens=many: expected a number of tokens"),
     ],
