@@ -135,8 +135,8 @@ RECIPE_ARMS: dict[str, Arm] = {
             "25% of replay keeps most of the old (loss 2.33, was 3.56) and costs a little of the new (1.16, was 1.11).",
             IBRAHIM, {"domain": RISES, "general": FALLS}, {"domain": 1.16 / 1.11 - 1, "general": 2.33 / 3.56 - 1},
         ),
-        limit=1.02, phrase="a share of the tokens is text that the base has read", paper="arXiv 2403.08763",
-        texts=EVERYWHERE,
+        ours="its time is that of other documents, which are longer or shorter", limit=1.02,
+        phrase="a share of the tokens is text that the base has read", paper="arXiv 2403.08763", texts=EVERYWHERE,
     ),
     "curriculum": Arm(
         Setting({**REHEARSED, "cpt.mixture": "{curriculum: {by: length}}"}), PLAIN,
