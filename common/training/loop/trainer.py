@@ -32,10 +32,12 @@ from common.training.methods.applied import Applied
 from common.training.methods.rates import split_by_rate
 from common.training.methods.teacher import beside
 from common.training.patches import float32_adapter
+from common.training.rows.packing import RowCollator
 from common.training.rows.shards import SCORE, TEACHER
 from common.training.speed import heap
 from common.training.speed.attention import with_attention
 from common.training.speed.compiling import compiled
+from common.training.speed.isolation import keeps_apart
 from common.training.speed.scoring import unmeasured
 from common.training.tracking.reporter import reporting
 
@@ -236,7 +238,8 @@ class TrainingLoop:
 def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     """Give a trainer's model its attention, compiled layers, and a heap that keeps what steps free.
 
-    Raises ConfigError for an attention or a compilation that is not available.
+    Raises ConfigError for an attention or a compilation that is not available, and where documents share rows that the
+    model cannot keep apart.
     """
     device, model = device_of(run), trainer.model
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
@@ -246,6 +249,12 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
         heap.keep_heap(run, device) as kept,
         beside(applied.teacher if (applied := getattr(trainer, "applied", None)) else None, run),
     ):
+        if isinstance(trainer.data_collator, RowCollator) and not keeps_apart(model):
+            raise ConfigError(
+                f"{stage}.packing=isolated: the documents of a row would see each other, as {model.config.model_type} "
+                f"models do not go by positions with the attention '{attention}'. Train another checkpoint, or set "
+                f"{stage}.packing=trl, where they may see each other."
+            )
         memory_kept = "kept" if kept else "as usual"
         logger.info("%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, memory_kept)
         yield

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
 from common.errors import ConfigError, did_you_mean, first_line
 from common.training.speed.documents import Documents, documents_of
+from common.training.speed.isolation import keeps_apart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +44,9 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     before = bare.config._attn_implementation
     name = chosen(bare.config, run, device, in_one_piece=in_one_piece)
-    if name != before:
+    if run.attention == "auto":
+        name = _usable(bare, [name, *([FP32] if device == "cpu" and before == "sdpa" else []), before], device)
+    elif name != before:
         _set(bare, name)
     try:
         yield name
@@ -66,6 +69,22 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
     if device == "cpu":
         return UNPACKED if not in_one_piece and _sees_whole_documents(config) else FP32
     return before if _no_varlen(config, device) else VARLEN
+
+
+def _usable(model: Any, names: Sequence[str], device: str) -> str:
+    """Give a model the first of some attentions that it lets be set and that keeps documents apart, or the last.
+
+    Some architectures do not tell their attention of positions; a mask that transformers makes of them may still do.
+    """
+    *better, last = names
+    for name in better:
+        with contextlib.suppress(ConfigError):
+            _set(model, name)
+            if model.device.type != device or keeps_apart(model):
+                return name
+    if model.config._attn_implementation != last:
+        _set(model, last)
+    return last
 
 
 def check_name(name: str, device: str) -> None:

@@ -25,6 +25,7 @@ from common.cost.activations import MOST_LOGITS
 from common.training import patches
 from common.training.patches import AddHead
 from common.training.speed.attention import BY_POSITIONS
+from common.training.speed.isolation import keeps_apart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,7 +105,7 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
     import torch
 
     layout = None
-    if attention_BT is not None:
+    if attention_BT is not None and keeps_apart(model):
         joint = model.config.get_text_config()._attn_implementation in BY_POSITIONS
         lengths = attention_BT.sum(1).tolist()
         layout = share_rows(lengths, *(prompts_of(ids_BT, attention_BT, mask_BT) if joint else ()))

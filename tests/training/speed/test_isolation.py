@@ -1,0 +1,94 @@
+"""Models that cannot keep the documents of a row apart are found, whatever their architecture promises."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from common.config.schema import RunSettings
+from common.errors import ConfigError
+from common.training.loop.trainer import optimized_for
+from common.training.rows.packing import RowCollator
+from common.training.speed.attention import FP32, UNPACKED, register, with_attention
+from common.training.speed.isolation import keeps_apart
+from common.training.speed.scoring import head_of
+from tests.training.speed.test_scoring import answers, scored
+
+RUN = RunSettings()
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 97}
+OLD = {
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "vocab_size": 97,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+XGLM = {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4, "vocab_size": 97, "bos_token_id": 1}
+MODELS: dict[str, tuple[dict[str, Any], str, bool]] = {  # what each trains with here, and whether that keeps apart
+    "llama": ({**SMALL, "intermediate_size": 64}, UNPACKED, True),
+    "gpt2": (OLD, UNPACKED, True),
+    "gpt_bigcode": (OLD, FP32, True),  # tells its attention no positions
+    "persimmon": ({**SMALL, "intermediate_size": 64, "pad_token_id": 0}, FP32, True),
+    "falcon": (
+        {**SMALL, "alibi": False},
+        "sdpa",
+        False,
+    ),  # lets no attention be set, and makes its mask without positions
+    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97}, "eager", False),  # takes no positions
+    "xglm": ({**XGLM, "eos_token_id": 2}, "eager", False),
+    "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}, "eager", False),
+}
+
+
+def made(name: str) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **{"initializer_range": 0.3, **MODELS[name][0]}))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_architecture_trains_with_an_attention_that_keeps_documents_apart_if_there_is_one(name: str) -> None:
+    model, (_, attention, apart) = made(name).train(), MODELS[name]
+    with with_attention(model, RUN, "cpu") as found:
+        assert found == attention
+        assert keeps_apart(model) == apart
+    assert model.training
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_answers_are_scored_as_trl_does_whether_they_can_share_rows_or_not(name: str) -> None:
+    model, given = made(name).eval(), answers(0)
+    theirs, _ = scored(model, head_of(RunSettings(token_metrics=True), {}), given)
+    with with_attention(model, RUN, "cpu"):
+        ours, _ = scored(model, head_of(RUN, {}), given)
+    assert torch.allclose(ours.log_probs, theirs.log_probs, atol=1e-4)
+
+
+def test_an_attention_without_positions_leaks() -> None:
+    register()
+    model = made("gpt_bigcode")
+    model.set_attn_implementation(UNPACKED)
+    assert not keeps_apart(model)
+
+
+def test_of_weights_that_are_elsewhere_only_the_positions_are_known() -> None:
+    with torch.device("meta"):
+        assert keeps_apart(made("llama"))
+        assert not keeps_apart(made("bloom"))
+
+
+def test_packed_rows_of_a_model_that_mixes_them_are_refused() -> None:
+    def trainer(name: str, collator: object) -> Any:
+        return SimpleNamespace(model=made(name), args=SimpleNamespace(torch_compile=False), data_collator=collator)
+
+    packs = RowCollator(0, 64)
+    refused = pytest.raises(ConfigError, match=r"cpt\.packing=isolated: .* bloom models do not go by positions")
+    with refused, optimized_for(trainer("bloom", packs), RUN, "cpt"):
+        pass
+    with optimized_for(trainer("bloom", object()), RUN, "dpo"), optimized_for(trainer("llama", packs), RUN, "cpt"):
+        pass
