@@ -45,9 +45,10 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
     before = bare.config._attn_implementation
     name = chosen(bare.config, run, device, in_one_piece=in_one_piece)
     if run.attention == "auto":
-        name = _usable(bare, [name, *([FP32] if device == "cpu" and before == "sdpa" else []), before], device)
+        name = _usable(bare, [name, *([FP32] if device == "cpu" and before == "sdpa" else []), before])
     elif name != before:
         _set(bare, name)
+    _keeps_apart(bare)  # known from here on: no weight is sharded yet, and all processes are here
     try:
         yield name
     finally:
@@ -71,7 +72,7 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
     return before if _no_varlen(config, device) else VARLEN
 
 
-def _usable(model: Any, names: Sequence[str], device: str) -> str:
+def _usable(model: Any, names: Sequence[str]) -> str:
     """Give a model the first of some attentions that it lets be set and that keeps documents apart, or the last.
 
     Some architectures do not tell their attention of positions; a mask that transformers makes of them may still do.
@@ -80,11 +81,16 @@ def _usable(model: Any, names: Sequence[str], device: str) -> str:
     for name in better:
         with contextlib.suppress(ConfigError):
             _set(model, name)
-            if model.device.type != device or keeps_apart(model):
+            if _keeps_apart(model):
                 return name
     if model.config._attn_implementation != last:
         _set(model, last)
     return last
+
+
+def _keeps_apart(model: Any) -> bool:
+    """Ask it with an attention of a CPU that goes by positions too, in place of one whose kernels need CUDA."""
+    return keeps_apart(model, UNPACKED if model.config._attn_implementation.startswith(IN_16_BITS) else "")
 
 
 def check_name(name: str, device: str) -> None:

@@ -13,6 +13,7 @@ from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training.loop.trainer import optimized_for
 from common.training.rows.packing import RowCollator
+from common.training.speed import isolation
 from common.training.speed.attention import FP32, UNPACKED, register, with_attention
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.scoring import head_of
@@ -80,6 +81,38 @@ def test_of_weights_that_are_elsewhere_only_the_positions_are_known() -> None:
     with torch.device("meta"):
         assert keeps_apart(made("llama"))
         assert not keeps_apart(made("bloom"))
+
+
+def test_weights_that_wait_for_their_gpu_are_tried_with_an_attention_of_the_cpu() -> None:
+    register()
+    model, mixing = made("llama"), made("gpt_bigcode")
+    for one in (model, mixing):
+        one.config._attn_implementation = "flash_attention_2"  # as it may be set where flash-attn is installed
+    assert keeps_apart(model, UNPACKED)
+    assert not keeps_apart(mixing, UNPACKED)
+    assert model.config._attn_implementation == "flash_attention_2"
+
+
+def test_a_model_of_the_same_architecture_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference of DPO, whose weights are sharded before a first row is read."""
+    assert keeps_apart(made("llama"))
+    monkeypatch.setattr(isolation, "_tried", lambda *_: pytest.fail("asked again"))
+    reference = made("llama")
+    reference.config.pad_token_id, reference.config.use_cache = 3, False
+    assert keeps_apart(reference)
+
+
+def test_the_first_process_tells_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which have no weights of a model that is to be sharded, and would ask another question later."""
+
+    def broadcast(answers: list[bool]) -> None:
+        answers[0] = False
+
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(isolation, "_of_architecture", {})
+    with torch.device("meta"):
+        assert not keeps_apart(made("llama"))
 
 
 def test_packed_rows_of_a_model_that_mixes_them_are_refused() -> None:
