@@ -85,7 +85,10 @@ class GuardSettings(Frozen):
     """When a training stage rolls back to a checkpoint and skips the batches of a loss spike."""
 
     spike: float | None = Field(
-        None, gt=1, description="a loss above this many times the median is a spike; none: only NaN is one"
+        None,
+        gt=1,
+        description="a loss above this many times the median is a spike (the highest, where a method "
+        "puts its own in place of the next token's); none: only NaN is one",
     )
     window: int = Field(64, ge=8, description="steps that the median is taken over; until then only NaN is a spike")
     patience: int = Field(3, ge=1, description="steps in a row with a spike before the stage rolls back")

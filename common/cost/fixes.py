@@ -19,6 +19,7 @@ from common.config.schema import Config
 from common.config.stages import EvaluateSettings, LearningSettings, PreferenceSettings
 from common.config.variants import with_overrides
 from common.cost.outlook import Outlook
+from common.errors import ConfigError
 from common.machine import cards, visible
 
 SMALL_OPTIMIZER = "adamw_bnb_8bit"
@@ -38,12 +39,24 @@ class Fix:
     instead: tuple[str, ...] = ()  # keys of changes that it does not go with
 
     @property
-    def setting(self) -> str:
-        """The change as on the command line."""
+    def overrides(self) -> dict[str, str]:
+        """The change as words of the command line: values by key."""
         parts = (("run", self.run), (self.section, self.own), (f"{self.section}.train", self.train))
         given = {f"{part}.{key}": value for part, values in parts for key, value in values.items()}
-        texts = {key: str(value).lower() if isinstance(value, bool) else value for key, value in given.items()}
-        return " ".join(f"{key}={value}" for key, value in texts.items())
+        return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in given.items()}
+
+    @property
+    def setting(self) -> str:
+        """The change as on the command line."""
+        return " ".join(f"{key}={value}" for key, value in self.overrides.items())
+
+    def is_allowed(self, resolved: Resolved) -> bool:
+        """Whether a run may be changed so: methods and settings of its stages may exclude it."""
+        try:
+            with_overrides(resolved, self.overrides)
+        except ConfigError:
+            return False
+        return True
 
 
 def with_fixes(resolved: Resolved, stage: str, fixes: Iterable[Fix]) -> Config:
@@ -67,7 +80,11 @@ def with_fixes(resolved: Resolved, stage: str, fixes: Iterable[Fix]) -> Config:
 
 
 def possible_fixes(outlook: Outlook, stage: str) -> Iterator[Fix]:
-    """Yield what may help a stage, the cheapest first; of a size the largest first."""
+    """Yield what may help a stage and is allowed, the cheapest first; of a size the largest first."""
+    return (fix for fix in _fixes(outlook, stage) if fix.is_allowed(outlook.resolved))
+
+
+def _fixes(outlook: Outlook, stage: str) -> Iterator[Fix]:
     settings, run = outlook.config.stages[stage], outlook.config.run
     if isinstance(settings, EvaluateSettings):
         for size in _halves(settings.batch_size):

@@ -100,6 +100,19 @@ def test_several_settings_are_named_where_none_does_alone_and_none_for_nothing()
         refusal("llama-8b", "a10", TRAINED, **{**words, **rest, "cpt.adapter.lora.modules_to_save": "[embed_tokens]"})
 
 
+def test_a_change_that_the_stage_excludes_is_not_named() -> None:
+    """Added layers alone learn with all their weights, and unit rates are for the weights themselves."""
+    words = {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096"}
+    assert "peft" in refusal("llama-8b", "h100-sxm", TRAINED, **words)
+    said = refusal("llama-8b", "h100-sxm", TRAINED, **words, **{"cpt.methods.unit_rates": "true"})
+    assert said.startswith("Stage cpt needs at least")
+    assert "peft" not in said
+    grown = {"pipeline": "growth", "cpt-added.batch_tokens": "4096"}
+    said = refusal("llama-8b", "rtx-4090", ["cpt-added"], **words, **grown)
+    assert said.startswith("Stage cpt-added needs at least")
+    assert "peft" not in said
+
+
 def test_weights_that_fit_nowhere_have_no_advice() -> None:
     words = {"run.micro_batch_tokens": "4096", "cpt.batch_tokens": "4096", "dpo.peft": "qlora", "dpo.batch_pairs": "1"}
     said = refusal("llama-8b", "l4", ["dpo"], **words)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from common.config.base import GuardSettings
@@ -30,6 +30,8 @@ class LossSpikeGuard:
     def __init__(self, settings: GuardSettings, folder: Path, changes: Sequence[float] = ()) -> None:
         """`changes` are shares of all steps at which other text begins, whose loss may be another."""
         self.settings, self.changes = settings, changes
+        # Of all losses of the window the median, or the highest, where a loss differs by what documents a batch holds.
+        self.usual: Callable[[Iterable[float]], float] = statistics.median
         self.path = folder / FILE
         self.recent: deque[float] = deque(maxlen=settings.window)
         self.high = 0  # steps in a row whose loss was too high
@@ -59,7 +61,7 @@ class LossSpikeGuard:
         Where gradients are `scaled`, as in float16, one that is no number only lowers the scale, until that is used up.
         """
         self.unscaled = 0 if math.isfinite(gradient) else self.unscaled + 1
-        usual = statistics.median(self.recent) if len(self.recent) == self.settings.window else math.inf
+        usual = self.usual(self.recent) if len(self.recent) == self.settings.window else math.inf
         if not math.isfinite(loss):
             self.problem = "the loss became NaN or infinite"
         elif self.unscaled > (HALVINGS if scaled else 0):

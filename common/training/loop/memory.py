@@ -97,6 +97,6 @@ def remedies(context: StageContext) -> list[str]:
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
         elif (known := setting_in(context)) and known[0].work is not None and known[0].work.keeps_frozen:
             found.append("run.keep_frozen=false")
-        if settings.peft == "full" and settings.adapts:
+        if settings.may_adapt:
             found.append(f"{context.stage}.peft=lora, which changes the result")
     return found

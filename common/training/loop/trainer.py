@@ -148,6 +148,8 @@ class TrainingLoop:
             logger.info("%s: resuming from %s", stage, resume.name)
             self.context.console.line(f"  {stage}: resuming at step {_step_of(resume)}")
         rows, total = trainer.train_dataset, trainer.args.max_steps
+        if (applied := getattr(trainer, "applied", None)) is not None and applied.replaces:
+            self.guard.usual = max
         shown = f"{stage} ({self.settings.precision})"
         with (
             self.context.console.progress(shown, total * self.tokens_per_step, unit) as bar,

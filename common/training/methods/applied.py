@@ -129,6 +129,11 @@ class Applied:
                 made = method.optimizer(made, model, own, steps)
         return made
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the loss of the next token is left out."""
+        return any(method.replaces for method, _ in self.terms)
+
     def loss(
         self, inputs: Mapping[str, Any], outputs: Any, next_BT: Any, model: Any, plain: Callable[[], Any],
         extra: Mapping[str, Any],
@@ -143,7 +148,7 @@ class Applied:
         kept = kept_in(extra) if self.keeps else None
         batch = LossBatch(outputs.logits, next_BT, taught, outputs, by_name, kept=kept, model=model)
         total: Any = 0.0
-        if not any(method.replaces for method, _ in self.terms):
+        if not self.replaces:
             total = plain()
             self.sums[NEXT_TOKEN] = self.sums.get(NEXT_TOKEN, 0.0) + total.detach()
             total = total * math.prod(method.next_token(own) for method, own in self.terms)

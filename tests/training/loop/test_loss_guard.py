@@ -37,6 +37,20 @@ def test_a_loss_that_stays_high_trips_it_and_one_that_comes_back_does_not(tmp_pa
     assert guarded(tmp_path, [1.0] * 8 + [9.0] * 5, spike=None).problem == ""
 
 
+def test_a_loss_that_differs_by_batch_is_compared_with_the_highest_of_the_window(tmp_path: Path) -> None:
+    """As that of `unlikelihood`: many bad documents in a few batches in a row are no spike."""
+    losses = [1.0, 1.0, 1.0, 5.0] * 2 + [5.0, 5.0]
+    assert guarded(tmp_path, losses).problem.startswith("the loss rose")
+    guard = LossSpikeGuard(GuardSettings(window=8, patience=2, spike=2.0), tmp_path)
+    guard.usual = max
+    for loss in losses:
+        guard.note(loss)
+    assert guard.problem == ""
+    for loss in (11.0, 12.0):
+        guard.note(loss)
+    assert guard.problem == "the loss rose from 5.000 to 12.000 for 2 steps"
+
+
 def test_other_text_may_have_another_loss(tmp_path: Path) -> None:
     def trained(steps: int, *, skipped: int = 0, within: float = 0.0) -> str:
         guard = LossSpikeGuard(GuardSettings(window=8, patience=1, spike=2.0), tmp_path, [0.5, 1.0])

@@ -42,7 +42,7 @@ def context_of(stage: str, **words: str) -> Any:
         ),
         (
             "cpt-added", memory.TRAINING, {"pipeline": "growth", "cpt-added.train.gradient_checkpointing": "true"},
-            r"\)\. Set run.micro_batch_tokens=\d+ \(now \d+\) or run.keep_frozen=false",
+            r"\)\. Set run.micro_batch_tokens=\d+ \(now \d+\) or run.keep_frozen=false\. The same",
         ),
         ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32\."),
         (

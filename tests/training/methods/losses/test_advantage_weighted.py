@@ -17,6 +17,7 @@ from common.config.resolve import resolve
 from common.config.schema import Config
 from common.errors import ConfigError
 from common.training.fit import fit, trainer_for
+from common.training.loop.loss_guard import LossSpikeGuard
 from common.training.methods.losses.advantage_weighted import AdvantageWeightedSettings, head, term
 from tests.conftest import REPOSITORY
 from tests.training.methods.losses.test_self_distillation import softmax
@@ -72,14 +73,22 @@ def test_without_a_score_it_is_the_usual_loss_and_the_head_still_has_a_gradient(
 
 
 def test_the_head_learns_the_reward_and_is_no_part_of_the_result(
-    tokenizer: Any, model: Any, config: Config, tmp_path: Path
+    tokenizer: Any, model: Any, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    compared, note = [], LossSpikeGuard.note
+
+    def noted(self: LossSpikeGuard, *given: Any, **more: Any) -> None:
+        compared.append(self.usual)
+        note(self, *given, **more)
+
+    monkeypatch.setattr(LossSpikeGuard, "note", noted)
     given = context(tmp_path / "a", config, METHODS, epochs=4, train={"learning_rate": 0.02})
     names = set(model.state_dict())
     trained = fit(given, model, tokenizer, built(given, tokenizer))
     numbers = trained.measured["methods"]["advantage_weighted"]["measured"]
     assert numbers["error"] < 0.05  # rewards are -1 and -0.1; of their mean the error is 0.18
     assert set(trained.model.state_dict()) == names
+    assert set(compared) == {max}  # losses that differ by batch are no spikes
 
 
 def test_a_training_that_goes_on_has_the_head_of_its_checkpoint(
