@@ -94,7 +94,7 @@ test *options: setup
             *) set -- "$@" "$option" ;;
         esac
     done
-    exec {{ python }} -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder -m "$left_out" "$@"
+    exec {{ python }} -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "$left_out" "$@"
 
 # lint, format and types
 [group('develop')]

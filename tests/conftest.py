@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from common.config.schema import Config
 from common.config.stages import TrainingSettings
+from common.machine import cores
 from common.store.artifacts import Artifact, Store
 from common.store.runs import RunFolder
 
@@ -49,6 +51,14 @@ QUICK = {
     "evaluate.answer_tokens": "24",
     "run.verbosity": "quiet",
 }
+
+
+MOST_PROCESSES = 4
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return one process more than there are cores, as tests wait for programs that they start."""
+    return min(MOST_PROCESSES, cores() + 1)
 
 
 # Files that take longest go first, so that no process is left alone with one at the end.
@@ -134,17 +144,29 @@ def quick_words(tmp_path: Path) -> dict[str, str]:
     return {"domain": "medical", "out": str(tmp_path / "store"), **QUICK}
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return this process's own copy of a store that `make` fills, once for all processes of the tests."""
+    own = factory.getbasetemp()
+    whole = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with FileLock(f"{whole}.lock"):
+        if not whole.exists():
+            begun = factory.mktemp(name) / "store"
+            make(begun)
+            begun.rename(whole)
+    return Path(shutil.copytree(whole, factory.mktemp(name) / "store", symlinks=True))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The store of one finished quick run, made once; tests must not change it."""
+    """The store of one finished quick run; tests must not change it."""
     from common.config.resolve import resolve
     from common.console import Console
     from common.engine.run import execute
 
-    root = tmp_path_factory.mktemp("finished")
-    resolved = resolve({"domain": "medical", "out": str(root), **QUICK}, REPOSITORY)
-    execute(resolved, Console("quiet"))
-    return root
+    def make(root: Path) -> None:
+        execute(resolve({"domain": "medical", "out": str(root), **QUICK}, REPOSITORY), Console("quiet"))
+
+    return made_once(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

@@ -29,12 +29,14 @@ WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "32768", "cpt.batch_tokens"
 
 
 @pytest.fixture(scope="module")
-def with_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def with_base(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a frozen plan and a finished base."""
-    root = tmp_path_factory.mktemp("base")
+    root, made = tmp_path_factory.mktemp("base"), linked(finished, "base")
+    assert made is not None
+    shutil.copytree(made.path, root / "artifacts" / made.path.name)
     resolved = resolve({**WORDS, "out": str(root)}, REPOSITORY)
     freeze(resolved)
-    run_stage(resolved, "base", Console("quiet"))
+    run_stage(resolved, "base", Console("quiet"))  # which is found
     return root
 
 

@@ -31,10 +31,9 @@ DOMAINS = [name for name in FOUND if name in SHIPPED]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One store for all, so that the base is made once."""
-    root: Path = tmp_path_factory.mktemp("store")
-    return root
+def store(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One store for all, with the base of a finished run."""
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("domains") / "store", symlinks=True))
 
 
 @pytest.mark.parametrize("domain", FOUND)

@@ -11,7 +11,8 @@ from tests.conftest import REPOSITORY
 
 # A command that waits in an import, before the program has begun to do anything, with a thread that waits longer.
 WAITING = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may be to outlive their terminal
 class Slow:
     def find_spec(self, name, path, target=None):
         if name == "common.cli.catalogue":
@@ -37,7 +38,10 @@ def test_a_signal_in_the_first_seconds_ends_a_run_as_later_ones_do(number: str, 
     assert process.stdout.readline() == "waiting\n"
     started = time.monotonic()
     process.send_signal(signal.Signals[number])
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert (process.returncode, "Traceback" in errors) == (code, False)
     assert "Stopped. Finished stages are kept." in errors
     assert time.monotonic() - started < 20

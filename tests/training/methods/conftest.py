@@ -18,7 +18,7 @@ from common.engine.run import run_stage
 from common.models.tokenizer import train_tokenizer
 from common.stages.base import add_tokens
 from common.store.artifacts import Artifact
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import QUICK, REPOSITORY, made_once
 
 WORDS = {
     **QUICK, "domain": "medical", "precision": "float32", "run.threads": "1", "base.tokens": "8192",
@@ -30,9 +30,11 @@ Train = Callable[..., Artifact]
 @pytest.fixture(scope="session")
 def based(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a base; tests must not change it."""
-    root = tmp_path_factory.mktemp("based")
-    run_stage(resolve({**WORDS, "out": str(root)}, REPOSITORY), "base", Console("quiet"))
-    return root
+
+    def make(root: Path) -> None:
+        run_stage(resolve({**WORDS, "out": str(root)}, REPOSITORY), "base", Console("quiet"))
+
+    return made_once(tmp_path_factory, "based", make)
 
 
 @pytest.fixture
