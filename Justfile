@@ -94,6 +94,7 @@ test *options: setup
             *) set -- "$@" "$option" ;;
         esac
     done
+    unset PYTHONDONTWRITEBYTECODE  # tests start hundreds of programs
     exec {{ python }} -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "$left_out" "$@"
 
 # lint, format and types

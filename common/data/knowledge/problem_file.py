@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from common.config.base import Frozen
 from common.config.names import NonEmpty
+from common.data.knowledge import arithmetic
 from common.data.knowledge.arithmetic import Expression, NotWhole
 from common.data.knowledge.file_problems import Head, Lost, read_slots
 from common.errors import DataError, did_you_mean
+from common.store import cache
+from common.store.cache import known_digest
 
 MIN_WORDINGS = 3
 MIN_SETS = 200  # different sets of numbers, so that both sides of the cut have enough
@@ -189,8 +194,21 @@ def _wording_problems(template: Template) -> Iterator[str]:
 
 
 def _range_problems(template: Template, file: ProblemFile) -> list[str]:
+    """Return what is wrong with a template's numbers. It takes thousands of draws, and is known the next time."""
+    words = {kind: file.words[kind] for kind in template.words.values()}
+    code = [known_digest(Path(module)) for module in (__file__, arithmetic.__file__)]
+    facts = json.dumps([template.model_dump(mode="json"), words, code], sort_keys=True)
+    name = f"problems/{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
+    found = cache.read(name).get("found")
+    if not (isinstance(found, list) and all(isinstance(line, str) for line in found)):
+        found = _problems_of_draws(template, words)
+        cache.write(name, {"found": found})
+    return found
+
+
+def _problems_of_draws(template: Template, words: Mapping[str, Sequence[str]]) -> list[str]:
     rng = random.Random(template.label)
-    kept = [drawn for _ in range(TRIALS) if (drawn := draw(template, file.words, rng)) is not None]
+    kept = [drawn for _ in range(TRIALS) if (drawn := draw(template, words, rng)) is not None]
     if len(kept) < MIN_YIELD * TRIALS:
         return [f"only {len(kept)} of {TRIALS} draws meet its conditions; narrow the ranges of its numbers"]
     lowest = min(drawn.numbers[template.answer] for drawn in kept)
