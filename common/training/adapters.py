@@ -10,7 +10,7 @@ stage starts from the merged model and uses it as its reference. `common.engine.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -105,7 +105,7 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
     """Return peft's LoraConfig for a stage, or None for full fine-tuning. Raises ConfigError for a bad value.
 
     Embedding rows of new tokens (`model.new_tokens`, `model.control_tokens`) stay trainable, since an adapter of the
-    layers cannot learn them. Weights that the model ties stay tied.
+    layers cannot learn them. Weights that the model ties stay tied. With `all-linear`, experts learn too.
     """
     settings = cast(LearningSettings, context.settings)
     if settings.peft == "full":
@@ -120,10 +120,37 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
         options["trainable_token_indices"] = dict.fromkeys(_rows_of(model), ids)
     if options.get("modules_to_save") and getattr(model.config, "tie_word_embeddings", False):
         options.setdefault("ensure_weight_tying", True)
+    if experts := _experts_left_out(model, options):
+        options["target_parameters"] = experts
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.lora: peft refuses these options: {error}") from error
+
+
+def _experts_left_out(model: Any, options: Mapping[str, Any]) -> list[str]:
+    """Return the weights of experts that `all-linear` misses: they are no linear modules, and peft knows few families.
+
+    GPT-OSS and Granite MoE, for example, would learn in their attention alone.
+    """
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    if options.get("target_modules") != "all-linear" or "target_parameters" in options:
+        return []
+    known = LoraConfig(target_modules="all-linear")
+    convert_peft_config_for_transformers(known, model, None)
+    if known.target_parameters:
+        return []
+    return sorted(
+        {
+            f"{name.rpartition('.')[2]}.{own}"
+            for name, module in model.named_modules()
+            if "Experts" in type(module).__name__
+            for own, weight in module.named_parameters(recurse=False)
+            if weight.dim() == 3  # (experts, in, out); biases have two
+        }
+    )
 
 
 def _rows_of(model: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,3 +195,35 @@ def test_the_best_weights_of_an_adapted_model_are_its_adapter(tmp_path: Path) ->
     assert not torch.equal(contracts.probe_logits(model, PROBE[:5]), before)
     adapters.load_weights(model, tmp_path / "best.safetensors")
     assert torch.equal(contracts.probe_logits(model, PROBE[:5]), before)
+
+
+MIXED = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,
+    "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "vocab_size": 97, "pad_token_id": 0, "bos_token_id": 1,
+    "eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match:RuntimeWarning")  # peft's own
+@pytest.mark.parametrize("family", ["gpt_oss", "granitemoe", "mixtral", "qwen3_moe"])
+def test_experts_learn_with_an_adapter_of_all_linear_layers_and_are_merged(family: str, tmp_path: Path) -> None:
+    """Peft itself finds those of Mixtral and Qwen alone."""
+    import torch
+    from peft import PeftModel, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def parent() -> Any:
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXED, num_experts=4)).eval()
+
+    words = {"domain": "medical", "sft.peft": "lora", "sft.lora.r": "4", "sft.lora.init_lora_weights": "false"}
+    config = resolve(words, REPOSITORY).config
+    context: Any = SimpleNamespace(stage="sft", settings=config.stages["sft"], config=config)
+    adapted = get_peft_model(parent(), adapters.adapter_for(context, parent()))
+    learned = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
+    assert any("experts" in name for name in learned)
+    logits_TV = contracts.probe_logits(adapted, PROBE)
+    adapted.save_pretrained(tmp_path)
+    merged = PeftModel.from_pretrained(parent(), str(tmp_path)).merge_and_unload()
+    assert not torch.allclose(contracts.probe_logits(parent(), PROBE), logits_TV, atol=1e-3)
+    assert torch.allclose(contracts.probe_logits(merged, PROBE), logits_TV, atol=1e-4)
