@@ -30,7 +30,6 @@ from common.models.planned import config_after
 from common.models.rope import base_of, rope_of
 from common.models.settings_files import read_config
 from common.models.shards import read_header, shards_of
-from common.models.sparsity.configs import EXPERTS
 from common.stage import StageContext, StageReport
 from common.store.artifacts import Artifact, write_json, writing
 from common.training.mergekit_patches import fresh_loaders, listed_as_stored, quiet_mergekit
@@ -100,7 +99,7 @@ def run(context: StageContext) -> StageReport:
 
 
 def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
-    """Check what is merged, and that mergekit knows where its weights stand. Raises ConfigError."""
+    """Check what is merged, as far as it is known before a stage is made. Raises ConfigError."""
     check_stages(settings, node.inputs, node.name)
     if not settings.members():
         raise ConfigError(
@@ -114,12 +113,6 @@ def check(node: Node, settings: MergeSettings, resolved: Resolved) -> None:
     )
     if settings.method == "passthrough":
         _require_layers(settings, configs, node.name)
-    config = next((found for found in configs.values() if any(found.get(key) for key in EXPERTS)), None)
-    if config is not None:
-        raise ConfigError(
-            f"{node.name}: mergekit writes the experts of a model of type {config.get('model_type')} under names of "
-            "its own, so it cannot be merged. Use a pipeline without a merge, such as pipeline=adapters."
-        )
 
 
 def _require_one_shape(configs: Mapping[str, Mapping[str, Any]], stage: str) -> None:

@@ -53,12 +53,15 @@ def listed_as_stored(stored: Set[str]) -> Iterator[None]:
 
     mergekit 0.1.5: its lists of GPT-NeoX, Cohere and Falcon do not fit all such checkpoints: they name masks that
     transformers makes itself today, and norms that only some sizes have. It fails on a tensor that is not there, which
-    may be left out here, and drops one that it does not know; without a list it reads the names from the files.
+    may be left out here, and drops one that it does not know. Without a list it goes by the names that transformers
+    gives weights in memory, and drops experts, which files name one by one; here it goes by the files.
     """
     from mergekit import architecture
+    from mergekit.architecture import auto
     from mergekit.architecture.json_definitions import JsonModuleArchitecture
 
     listed, substituted = architecture.arch_info_for_config, JsonModuleArchitecture._substitute
+    in_memory = auto.get_transformers_info
 
     def fitting(config: Any) -> Any:
         found = listed(config)
@@ -69,11 +72,17 @@ def listed_as_stored(stored: Set[str]) -> Iterator[None]:
         weight = substituted(self, *args, **options)
         return weight if stored & _names(weight) else weight.model_copy(update={"optional": True})
 
+    def in_files(*args: Any) -> Any:
+        return (*in_memory(*args)[:3], None)
+
     architecture.arch_info_for_config, JsonModuleArchitecture._substitute = fitting, substitute
+    auto.get_transformers_info = in_files
+    auto.infer_architecture_info.cache_clear()
     try:
         yield
     finally:
         architecture.arch_info_for_config, JsonModuleArchitecture._substitute = listed, substituted
+        auto.get_transformers_info = in_memory
 
 
 def _names(weight: Any) -> set[str]:

@@ -19,9 +19,8 @@ import pytest
 
 from common.config.resolve import resolve
 from common.console import Console
-from common.engine.plan import make_plan
 from common.engine.run import execute
-from common.errors import ConfigError, RecipeError
+from common.errors import RecipeError
 from common.models.tokenizer import common_words
 from tests.conftest import QUICK, REPOSITORY, long
 from tests.docs.test_pages import rows_of
@@ -57,7 +56,6 @@ class Family:
     spare: int = 0  # rows without a token
     pieces: bool = False  # words begin in "▁", as of SentencePiece, else byte-level
     shard: str = "5GB"
-    pipeline: str = "full"
     expected: Sequence[str] = ()  # beginnings of the lines that say what was adjusted
 
 
@@ -135,7 +133,7 @@ FAMILIES = {
     "mixtral": Family(
         "Mixtral", ["<unk>", "<s>", "</s>"], "</s>", BRACKETS,
         {**SHAPE, "num_local_experts": 4, "num_experts_per_tok": 2, "output_router_logits": True}, bos="<s>",
-        begins=True, unk="<unk>", pieces=True, pipeline="adapters",
+        begins=True, unk="<unk>", pieces=True,
         expected=["its chat template has no system turn", "padding is '<unk>', since there was none"],
     ),
 }  # fmt: skip
@@ -199,9 +197,7 @@ def run_chain(name: str, root: Path) -> list[str]:
     """Take a family through the whole chain. Return what the base stage adjusted."""
     folder = root / name
     publish(FAMILIES[name], folder)
-    words = {**WORDS, "pipeline": FAMILIES[name].pipeline, "model.path": str(folder), "out": str(root / "out")}
-    if words["pipeline"] != "full":
-        del words["dpo.epochs"]
+    words = {**WORDS, "pipeline": "full", "model.path": str(folder), "out": str(root / "out")}
     outcome = execute(resolve(words, REPOSITORY), Console("quiet"))
     adjusted: list[str] = outcome.artifacts["base"].manifest["sources"][0]["adjusted"]
     return adjusted
@@ -243,13 +239,6 @@ def test_a_family_goes_through_the_chain_and_its_published_model_stops(name: str
     published = tmp_path / "out" / "models" / "medical" / "latest"
     assert json.loads((published / "config.json").read_text(encoding="utf-8"))["pad_token_id"] is not None
     assert stops_by_itself(published)
-
-
-def test_experts_that_mergekit_cannot_write_are_told_by_the_plan(tmp_path: Path) -> None:
-    publish(FAMILIES["mixtral"], tmp_path / "model")
-    words = {**WORDS, "pipeline": "full", "model.path": str(tmp_path / "model"), "out": str(tmp_path)}
-    with pytest.raises(ConfigError, match=r"merge: mergekit writes the experts of a model of type mixtral .*=adapters"):
-        make_plan(resolve(words, REPOSITORY))
 
 
 def test_the_families_of_the_documents_are_those_that_are_tested() -> None:

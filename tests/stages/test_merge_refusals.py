@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
@@ -16,6 +17,7 @@ from common.config.node import Node
 from common.config.resolve import resolve
 from common.config.stages import MergeSettings
 from common.errors import ConfigError, ContractError, StoreError
+from common.stages import merge as stage
 from common.stages.merge import check
 from tests.conftest import REPOSITORY
 from tests.stages.merging import RECIPES, STAGES, WEIGHTED, change, merge
@@ -103,7 +105,11 @@ def test_input_that_is_not_finite_is_refused_though_its_merge_might_be(
         merge(tmp_path / "run", folders, method="linear", models=WEIGHTED)
 
 
-def test_tensor_that_mergekit_leaves_out_is_noticed(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_tensor_that_mergekit_leaves_out_is_noticed(
+    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it would where its list of an architecture is not set aside."""
+    monkeypatch.setattr(stage, "listed_as_stored", lambda _: contextlib.nullcontext())
     folders = checkpoints
     for name in STAGES:
         folders = change(folders, tmp_path, name)

@@ -199,8 +199,8 @@ def test_the_best_weights_of_an_adapted_model_are_its_adapter(tmp_path: Path) ->
 
 MIXED = {
     "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8,
-    "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "vocab_size": 97, "pad_token_id": 0, "bos_token_id": 1,
-    "eos_token_id": 2,
+    "num_key_value_heads": 2, "num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "vocab_size": 97,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 
 
@@ -214,7 +214,7 @@ def test_experts_learn_with_an_adapter_of_all_linear_layers_and_are_merged(famil
 
     def parent() -> Any:
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXED, num_experts=4)).eval()
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXED)).eval()
 
     words = {"domain": "medical", "sft.peft": "lora", "sft.lora.r": "4", "sft.lora.init_lora_weights": "false"}
     config = resolve(words, REPOSITORY).config

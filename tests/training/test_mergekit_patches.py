@@ -76,3 +76,31 @@ def test_mergekit_lists_other_tensors_than_such_checkpoints_hold(
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, (stored[name] + other[name]) / 2)
     assert architecture.arch_info_for_config(AutoConfig.from_pretrained(folders["a"])) == listed  # as it was
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_mergekit_goes_by_names_in_memory_where_files_name_experts_one_by_one(family: str, tmp_path: Path) -> None:
+    import torch
+    from mergekit.architecture import auto
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8}
+    experts = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+    config = AutoConfig.for_model(family, **shape, **experts, num_attention_heads=2, num_key_value_heads=1)
+    folders = {name: tmp_path / name for name in ("a", "b")}
+    for folder in folders.values():
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    stored, other = (load_file(folder / "model.safetensors") for folder in folders.values())
+    in_memory = AutoModelForCausalLM.from_config(config).state_dict().keys()
+    assert "all_tensor_names = set(transformer_tensor_names)" in inspect.getsource(auto), GONE
+    assert not in_memory <= stored.keys(), GONE
+    recipe = {
+        "merge_method": "linear", "dtype": "float32", "out_dtype": "float32",
+        "models": [{"model": name, "parameters": {"weight": 0.5}} for name in folders],
+    }  # fmt: skip
+    _merge(recipe, folders, tmp_path / "out", 0, _read_shapes(folders["a"], tied=False))
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    assert merged.keys() == stored.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(tensor, (stored[name] + other[name]) / 2)
