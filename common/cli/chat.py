@@ -15,6 +15,7 @@ from common.engine.environment import prepare
 from common.engine.plan import make_plan
 from common.engine.repair import damage_of, require_unchanged
 from common.errors import DataError, StoreError
+from common.models.facts import context_of
 from common.store.artifacts import Store
 from common.store.manifest import MANIFEST
 from common.store.runs import list_runs, run_of
@@ -72,11 +73,9 @@ def reply(model: Any, tokenizer: Any, messages: list[dict[str, str]]) -> str:
     from common.models.rendering import encode_chat
 
     ids_BT = torch.tensor([encode_chat(tokenizer, messages, prompt=True)])
-    room = int(model.config.max_position_embeddings) - ids_BT.shape[1]
+    room = context_of(model) - ids_BT.shape[1]
     if room < 1:
-        raise DataError(
-            f"The question is longer than the model's context of {model.config.max_position_embeddings} tokens."
-        )
+        raise DataError(f"The question is longer than the model's context of {context_of(model)} tokens.")
     with torch.inference_mode():
         output = model.generate(
             input_ids=ids_BT, attention_mask=torch.ones_like(ids_BT),

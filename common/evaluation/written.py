@@ -16,6 +16,7 @@ from typing import Any
 from common.data.answers import exact, f1, final_answer, parse_number, same_number
 from common.evaluation.tasks import PLAIN_PROMPT
 from common.models.control_tokens import reader_of
+from common.models.facts import context_of
 from common.models.rendering import encode_chat
 from common.models.special_tokens import first_tokens, stop_ids
 
@@ -58,7 +59,7 @@ def as_prompts(
 
     A plain question begins as a text of the model without a prompt does, where the method `conditional` says how.
     """
-    room = int(model.config.max_position_embeddings)
+    room = context_of(model)
     most_tokens = min(most_tokens, room // 2)
     first = [] if chat else first_tokens(model)
     prompts = _cut([_prompt(tokenizer, question, chat) for question in questions], room - most_tokens - len(first))

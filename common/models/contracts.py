@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.json import read_json
 from common.errors import ContractError, quoted
+from common.models.boundary import is_foreign, reason_of
 from common.models.finite import require_finite
 from common.models.turns import turn_end
 from common.system.outside_code import allowed_digests
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 REFERENCE_TOLERANCE = 0.05  # nats per answer: autocast of the reference against a float32 recomputation, relative
 MERGE_TOLERANCE = 1e-3
 GROWTH_TOLERANCE = 1e-5  # in float32; what remains is rounding
+MAX_LOOKING_AHEAD = 0.1  # of logits by a token behind them, relative; of a decoder it is rounding
 EXTENDED_TOLERANCE = 1e-5  # in float32: a product with more columns may be summed in another order
 
 
@@ -114,6 +116,46 @@ def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
         logits_TV = model(input_ids=ids_1T, use_cache=False).logits[0].float().cpu()
     model.train(was_training)
     return logits_TV
+
+
+def check_decoder(model: Any) -> None:
+    """A model reads from left to right, as far as its configuration says. Raises ContractError."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as WITH_ENCODER
+
+    config = model.config
+    if config.model_type in WITH_ENCODER or getattr(config, "is_encoder_decoder", False):
+        what = "is of a kind with an encoder"
+    elif getattr(config, "is_decoder", None) is False:  # decoders alone do not know the key
+        what = "reads in both directions (is_decoder is false)"
+    else:
+        return
+    raise ContractError(
+        f"The checkpoint {what}, as model_type {config.model_type} says; expected a model that reads from left to "
+        "right, such as Llama. Take another checkpoint."
+    )
+
+
+def check_reads(model: Any, input_ids: Sequence[int]) -> None:
+    """A model can read and write, and its logits do not go by what stands behind a token. Raises ContractError."""
+    import torch
+
+    try:
+        whole_TV, begun_TV = probe_logits(model, input_ids), probe_logits(model, input_ids[:-1])
+        with torch.inference_mode():
+            ids_1T = torch.tensor([list(input_ids)], device=model.device)
+            model.generate(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), max_new_tokens=2, do_sample=False)
+    except Exception as error:
+        if not is_foreign(error):
+            raise
+        raise ContractError(
+            f"The checkpoint was loaded, but transformers cannot run it: {reason_of(error)}. Compare its config.json "
+            "with the published one, or take another checkpoint."
+        ) from error
+    if relative_difference(whole_TV[:-1], begun_TV) > MAX_LOOKING_AHEAD:
+        raise ContractError(
+            f"The checkpoint reads what stands behind a token too (model_type {model.config.model_type}); expected a "
+            "model that reads from left to right. Take another checkpoint."
+        )
 
 
 def check_same_weights(found: Any, expected: Any) -> None:

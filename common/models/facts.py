@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+CONTEXTS = ("max_position_embeddings", "max_seq_len", "seq_length")  # keys of the longest text that a model reads
+WITHOUT_LIMIT = 2048  # tokens for models that name none, as in lm-evaluation-harness
 NOT_IN_CONFIG = ("parameters", "licence", "chat_template")
 
 
@@ -108,3 +110,13 @@ def _differs(place: str, key: str, found: Any, expected: Any) -> str:
         f"{place}: {key} is {found}, but model.facts.{key} says {expected}. Correct the profile, or give the "
         "checkpoint that it describes (model.path, model.revision); model.facts=null does without."
     )
+
+
+def context_of(model: Any) -> int:
+    """Return the longest text that a model reads, in tokens.
+
+    Models with ALiBi (Bloom, MPT) and recurrent ones (Mamba) may name none; `WITHOUT_LIMIT` stands for it.
+    """
+    config = model.config.get_text_config()
+    named = (getattr(config, key, None) for key in CONTEXTS)
+    return next((value for value in named if isinstance(value, int) and value > 0), WITHOUT_LIMIT)

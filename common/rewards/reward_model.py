@@ -17,6 +17,7 @@ from common.config.schema import ModelSettings
 from common.errors import DataError
 from common.models import checkpoint
 from common.models.contracts import check_reward_model
+from common.models.facts import context_of
 from common.models.finite import require_finite
 from common.models.rendering import encode_chat
 from common.rewards.mix import Mix, Scorer
@@ -69,7 +70,7 @@ def rewards_of(model: Any, rows: Sequence[Sequence[int]], pad_id: int) -> list[f
     from torch.nn.utils.rnn import pad_sequence
 
     device = next(model.parameters()).device
-    room = int(model.config.max_position_embeddings)
+    room = context_of(model)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     rewards = torch.zeros(len(rows))
     was_training = model.training

@@ -107,6 +107,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     check_loaded(model, tokenizer, settings, folder)
     set_seed(context.config.seed)  # rows of new tokens are drawn
     adjusted = _adjust(model, tokenizer, settings)
+    contracts.check_reads(model, text_probe(tokenizer))
     for note in adjusted:
         context.console.line(f"  {context.stage}: {note}")
     check_and_save(context, TrainResult(model), tokenizer, probe=text_probe(tokenizer))
@@ -131,6 +132,7 @@ def _adjust(model: Any, tokenizer: PreTrainedTokenizerBase, settings: ModelSetti
     Raises ContractError for what cannot be put right.
     """
     notes = []
+    contracts.check_decoder(model)
     try_tokenizer(tokenizer)
     rows, known = model.get_input_embeddings().weight.shape[0], num_ids(tokenizer)
     if known > rows and all(token in tokenizer.added_tokens_decoder for token in range(rows, known)):

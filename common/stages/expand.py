@@ -17,6 +17,7 @@ from common.config.node import Node
 from common.config.resolve import Resolved
 from common.models import checkpoint, contracts
 from common.models.device import device_of
+from common.models.facts import context_of
 from common.models.growth.configs import grown_config
 from common.models.growth.growing import grow
 from common.models.growth.importance import layer_importance, least_important
@@ -57,7 +58,7 @@ def run(context: StageContext) -> StageReport:
 
 def _importance(context: StageContext, model: Any, tokenizer: Any, settings: ExpandSettings) -> list[float]:
     """Return how much the replay text needs each layer."""
-    length = min(PROBE_LENGTH, int(model.config.max_position_embeddings))
+    length = min(PROBE_LENGTH, context_of(model))
     batches, tokens = probe_batches(context, tokenizer, settings.probe_tokens, length)
     device = device_of(context.config.run)
     found = layer_importance(model.to(device), batches)

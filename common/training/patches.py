@@ -204,6 +204,16 @@ def float32_adapter(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
+def name_experts(model: Any) -> None:
+    """Let TRL find how many experts a model has, which some configurations name otherwise. No file changes by it.
+
+    TRL 1.16: the loss that evens their load asks for `num_experts`, which Granite MoE and JetMoe do not know.
+    """
+    config = model.config.get_text_config()
+    if hasattr(config, "num_local_experts") and not hasattr(config, "num_experts"):
+        type(config).attribute_map = {**config.attribute_map, "num_experts": "num_local_experts"}
+
+
 def note_losses(trainer: Any, note: Callable[[Any], None]) -> None:
     """Call `note` with the loss of every micro batch, still on its device.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -168,3 +169,16 @@ def test_a_plain_question_begins_with_the_token_that_texts_of_the_model_begin_wi
     model.generation_config.suppress_tokens = [7, 9]
     assert ask(chat=False)[0] == [[7, *short], [7, *long[1:]]]
     assert ask(chat=True)[0][0][0] != 7
+
+
+@pytest.mark.parametrize(("facts", "expected"), [({"seq_length": 96}, 96), ({"max_seq_len": 32}, 32), ({}, 2048)])
+def test_a_model_that_names_no_longest_context_is_asked_within_a_usual_one(
+    facts: dict[str, int], expected: int, taught: Path
+) -> None:
+    """As Bloom, MPT and Mamba."""
+    tokenizer = load(taught)[1]
+    config = SimpleNamespace(**facts)
+    config.get_text_config = lambda: config
+    model: Any = SimpleNamespace(config=config)
+    prompts, most = as_prompts(model, tokenizer, ["what is paper " * 2000], chat=True, most_tokens=8)
+    assert (len(prompts[0]) + most, most) == (expected, 8)

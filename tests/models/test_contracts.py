@@ -213,3 +213,34 @@ def test_a_missing_shard_is_named(saved: Any) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     with pytest.raises(DataError, match="lacks model-00001-of-00002"):
         checkpoint.load(folder, ModelSettings(path=str(folder)))
+
+
+SIZES = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+BART = {"vocab_size": 97, "d_model": 32, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32}
+
+
+def taken(name: str, **sizes: Any) -> Any:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **sizes)).eval()
+
+
+def test_models_that_do_not_read_from_left_to_right_are_refused() -> None:
+    contracts.check_decoder(build()[0])
+    with pytest.raises(ContractError, match=r"is of a kind with an encoder, as model_type bart says"):
+        contracts.check_decoder(taken("bart", **BART))
+    both_ways = taken("bert", **SIZES, initializer_range=0.5)
+    with pytest.raises(ContractError, match=r"reads in both directions \(is_decoder is false\)"):
+        contracts.check_decoder(both_ways)
+    with pytest.raises(ContractError, match=r"reads what stands behind a token too \(model_type bert\)"):
+        contracts.check_reads(both_ways, PROBE)
+    contracts.check_reads(taken("bert", **SIZES, initializer_range=0.5, is_decoder=True), PROBE)
+    contracts.check_reads(build()[0], PROBE)
+
+
+def test_a_model_that_transformers_cannot_run_is_refused() -> None:
+    broken = taken("granitemoe", **SIZES, num_local_experts=1, num_experts_per_tok=2)
+    with pytest.raises(ContractError, match=r"was loaded, but transformers cannot run it: .+config\.json"):
+        contracts.check_reads(broken, PROBE)

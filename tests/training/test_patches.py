@@ -347,3 +347,17 @@ def test_an_answer_that_is_not_kept_has_no_part_in_the_loss(kind: str) -> None:
         assert output["tool_mask"].tolist() == [[1, 1, 1], [0, 0, 0]]
     else:
         assert "tool_mask" not in output
+
+
+def test_trl_asks_for_experts_by_a_name_that_granite_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import GraniteMoeConfig
+    from trl.trainer import utils
+
+    monkeypatch.setattr(GraniteMoeConfig, "attribute_map", {})  # as it is until a model trains
+    assert "num_experts = text_config.num_experts" in inspect.getsource(utils), GONE
+    config = GraniteMoeConfig(num_local_experts=4)
+    before = config.to_dict()
+    assert not hasattr(config, "num_experts"), GONE
+    patches.name_experts(SimpleNamespace(config=config))
+    assert GraniteMoeConfig(num_local_experts=6).num_experts == 6
+    assert config.to_dict() == before

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.schema import RunSettings
 from common.errors import ConfigError, did_you_mean, first_line
 from common.training.speed.documents import Documents, documents_of
-from common.training.speed.isolation import keeps_apart
+from common.training.speed.isolation import keeps_apart, masked_by_positions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +48,15 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
         name = _usable(bare, [name, *([FP32] if device == "cpu" and before == "sdpa" else []), before])
     elif name != before:
         _set(bare, name)
-    _keeps_apart(bare)  # known from here on: no weight is sharded yet, and all processes are here
     try:
-        yield name
+        with contextlib.ExitStack() as stack:
+            # Known from here on: no weight is sharded yet, and all processes are here.
+            if not _keeps_apart(bare):
+                with contextlib.ExitStack() as trial:
+                    trial.enter_context(masked_by_positions(bare))
+                    if _keeps_apart(bare):
+                        stack.push(trial.pop_all())
+            yield name
     finally:
         if name != before:
             _set(bare, before)

@@ -31,18 +31,20 @@ OLD = {
     "eos_token_id": 2,
 }
 XGLM = {"d_model": 32, "ffn_dim": 64, "num_layers": 2, "attention_heads": 4, "vocab_size": 97, "bos_token_id": 1}
+MIXED = {
+    **SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8, "num_local_experts": 4,
+    "num_experts_per_tok": 2, "pad_token_id": 0, "eos_token_id": 2, "sliding_window": 8,
+}  # fmt: skip
 MODELS: dict[str, tuple[dict[str, Any], str, bool]] = {  # what each trains with here, and whether that keeps apart
     "llama": ({**SMALL, "intermediate_size": 64}, UNPACKED, True),
     "gpt2": (OLD, UNPACKED, True),
     "gpt_bigcode": (OLD, FP32, True),  # tells its attention no positions
     "persimmon": ({**SMALL, "intermediate_size": 64, "pad_token_id": 0}, FP32, True),
-    "falcon": (
-        {**SMALL, "alibi": False},
-        "sdpa",
-        False,
-    ),  # lets no attention be set, and makes its mask without positions
+    # These make their masks without positions, and are given masks.
+    "falcon": ({**SMALL, "alibi": False}, "sdpa", True),  # lets no attention be set
+    "xglm": ({**XGLM, "eos_token_id": 2}, "eager", True),
+    "gpt_oss": (MIXED, "eager", True),
     "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97}, "eager", False),  # takes no positions
-    "xglm": ({**XGLM, "eos_token_id": 2}, "eager", False),
     "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}, "eager", False),
 }
 
@@ -59,6 +61,17 @@ def test_an_architecture_trains_with_an_attention_that_keeps_documents_apart_if_
         assert found == attention
         assert keeps_apart(model) == apart
     assert model.training
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, apart) in MODELS.items() if apart])
+def test_a_document_in_a_row_is_read_as_it_is_alone(name: str) -> None:
+    model, ids_T = made(name).eval(), torch.arange(1, 25)
+    with with_attention(model, RUN, "cpu"), torch.no_grad():
+        ends = torch.arange(24) % 12
+        row_TV = model(input_ids=ids_T[None], position_ids=ends[None], use_cache=False).logits[0]
+        alone_TV = model(input_ids=ids_T[None, 12:], use_cache=False).logits[0]
+    assert torch.allclose(row_TV[12:], alone_TV, atol=1e-5)
+    assert not model.base_model._forward_pre_hooks
 
 
 @pytest.mark.parametrize("name", MODELS)
