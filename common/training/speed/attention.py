@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from common.config.schema import RunSettings
 from common.errors import ConfigError, did_you_mean, first_line
 from common.training.speed.documents import Documents, documents_of
-from common.training.speed.isolation import keeps_apart, masked_by_positions
+from common.training.speed.isolation import keeps_apart
+from common.training.speed.unpacking import unpacking
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,10 +51,10 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
         _set(bare, name)
     try:
         with contextlib.ExitStack() as stack:
-            # Known from here on: no weight is sharded yet, and all processes are here.
+            # Asked now, when all processes are here and no weight is sharded yet.
             if not _keeps_apart(bare):
                 with contextlib.ExitStack() as trial:
-                    trial.enter_context(masked_by_positions(bare))
+                    trial.enter_context(unpacking(model))
                     if _keeps_apart(bare):
                         stack.push(trial.pop_all())
             yield name
@@ -79,9 +80,10 @@ def chosen(config: Any, run: RunSettings, device: str, *, in_one_piece: bool = F
 
 
 def _usable(model: Any, names: Sequence[str]) -> str:
-    """Give a model the first of some attentions that it lets be set and that keeps documents apart, or the last.
+    """Give a model the first of some attentions that it lets be set and that keeps documents apart.
 
     Some architectures do not tell their attention of positions; a mask that transformers makes of them may still do.
+    Where none helps it is the last but one if it can be set, which computes as the last one does, else the last.
     """
     *better, last = names
     for name in better:
@@ -89,8 +91,11 @@ def _usable(model: Any, names: Sequence[str]) -> str:
             _set(model, name)
             if _keeps_apart(model):
                 return name
-    if model.config._attn_implementation != last:
-        _set(model, last)
+    for name in (*better[1:], last):
+        with contextlib.suppress(ConfigError):
+            if model.config._attn_implementation != name:
+                _set(model, name)
+            return name
     return last
 
 

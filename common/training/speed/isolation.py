@@ -1,7 +1,7 @@
 """Whether a model keeps the documents of a row apart by their positions, as packed rows and shared prompts need.
 
 Usage: `if keeps_apart(model): …`, with the attention that it has. Asked once for an architecture, by all processes.
-`with masked_by_positions(model): …` gives masks of documents to one that makes none itself.
+What helps a model that does not is `common.training.speed.unpacking`.
 
 Not every architecture does: some take no positions, and some do not tell their attention. No flag of transformers says
 which, so a model reads a short document behind two others, and it may notice no difference.
@@ -9,12 +9,12 @@ which, so a model reads a short document behind two others, and it may notice no
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import json
 import weakref
-from collections.abc import Iterator
 from typing import Any
+
+from common.training.speed.unpacking import is_unpacking
 
 DOCUMENT = 6  # tokens of each of both
 LEAST = 0.01  # share of what the first document changes in the second where it is seen, which rounding may be
@@ -22,7 +22,6 @@ PASSING = ("use_cache", "_token_id")  # how values end that a trainer changes as
 
 _of_model: weakref.WeakKeyDictionary[Any, dict[str, bool]] = weakref.WeakKeyDictionary()
 _of_architecture: dict[tuple[type, str, str], bool] = {}
-_masked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def keeps_apart(model: Any, on_cpu: str = "") -> bool:
@@ -33,9 +32,10 @@ def keeps_apart(model: Any, on_cpu: str = "") -> bool:
     attention are not, `on_cpu` names one that stands in for it.
     """
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if "position_ids" not in inspect.signature(bare.base_model.forward).parameters:
+    unpacks = is_unpacking(bare)
+    if not unpacks and "position_ids" not in inspect.signature(bare.base_model.forward).parameters:
         return False
-    name = str(bare.config._attn_implementation) + (" masked" if bare in _masked else "")
+    name = str(bare.config._attn_implementation) + (" unpacking" if unpacks else "")
     known = _of_model.setdefault(bare, {})
     if name not in known:
         key = (type(bare), name, _architecture(bare.config))
@@ -44,36 +44,6 @@ def keeps_apart(model: Any, on_cpu: str = "") -> bool:
             _of_architecture[key] = _of_the_first(True if absent else _tried(bare, on_cpu))
         known[name] = _of_architecture[key]
     return known[name]
-
-
-@contextlib.contextmanager
-def masked_by_positions(model: Any) -> Iterator[None]:
-    """Hand a model masks that keep the documents of a row apart, wherever it is given positions and no mask.
-
-    transformers 5.23: GPT-OSS makes its masks without positions, and some others do too; most take masks as they are.
-    """
-    from transformers.masking_utils import create_masks_for_generate
-
-    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-
-    names = list(inspect.signature(bare.base_model.forward).parameters)
-
-    def before(module: Any, args: Any, more: dict[str, Any]) -> Any:
-        given = {**dict(zip(names, args, strict=False)), **more}
-        positions_BT, ids_BT = given.get("position_ids"), given.get("input_ids")
-        if positions_BT is None or ids_BT is None or given.get("attention_mask") is not None:
-            return None
-        sizes_BTH = positions_BT.new_empty((*ids_BT.shape, 0), dtype=bare.dtype)
-        given["attention_mask"] = create_masks_for_generate(bare.config, sizes_BTH, None, None, positions_BT)
-        return (), given
-
-    hook = bare.base_model.register_forward_pre_hook(before, with_kwargs=True)
-    _masked.add(bare)
-    try:
-        yield
-    finally:
-        hook.remove()
-        _masked.discard(bare)
 
 
 def _architecture(config: Any) -> str:
@@ -96,7 +66,7 @@ def _of_the_first(answer: bool) -> bool:
 
 
 def _tried(model: Any, on_cpu: str) -> bool:
-    """Whether the second of two documents stays as it is where the first one is another, with masks of ours if any."""
+    """Whether the second of two documents stays as it is where the first one is another."""
     import torch
 
     table = model.get_input_embeddings()
@@ -115,9 +85,9 @@ def _tried(model: Any, on_cpu: str) -> bool:
                 for more in ({"position_ids": restarting_BT}, {})
             )
     except Exception:
-        if model not in _masked:
+        if not is_unpacking(model):
             raise
-        return False  # it takes no such masks
+        return False  # what it returns cannot be put back into rows
     finally:
         model.train(was_training)
         model.config._attn_implementation = name

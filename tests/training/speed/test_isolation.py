@@ -13,7 +13,7 @@ from common.config.schema import RunSettings
 from common.errors import ConfigError
 from common.training.loop.trainer import optimized_for
 from common.training.rows.packing import RowCollator
-from common.training.speed import isolation
+from common.training.speed import isolation, unpacking
 from common.training.speed.attention import FP32, UNPACKED, register, with_attention
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.scoring import head_of
@@ -40,12 +40,19 @@ MODELS: dict[str, tuple[dict[str, Any], str, bool]] = {  # what each trains with
     "gpt2": (OLD, UNPACKED, True),
     "gpt_bigcode": (OLD, FP32, True),  # tells its attention no positions
     "persimmon": ({**SMALL, "intermediate_size": 64, "pad_token_id": 0}, FP32, True),
-    # These make their masks without positions, and are given masks.
-    "falcon": ({**SMALL, "alibi": False}, "sdpa", True),  # lets no attention be set
+    # These read documents in rows of their own: they let no attention be set, make their masks without positions, take
+    # none, or carry a state along the row.
+    "falcon": ({**SMALL, "alibi": False}, "sdpa", True),
     "xglm": ({**XGLM, "eos_token_id": 2}, "eager", True),
     "gpt_oss": (MIXED, "eager", True),
-    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97}, "eager", False),  # takes no positions
-    "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}, "eager", False),
+    "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97}, "eager", True),
+    "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 97}, "eager", True),
+    "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}, "eager", True),
+    "lfm2": (
+        {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},
+        FP32,
+        True,
+    ),
 }
 
 
@@ -128,12 +135,14 @@ def test_the_first_process_tells_the_others(monkeypatch: pytest.MonkeyPatch) -> 
         assert not keeps_apart(made("llama"))
 
 
-def test_packed_rows_of_a_model_that_mixes_them_are_refused() -> None:
+def test_packed_rows_of_a_model_that_mixes_them_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def trainer(name: str, collator: object) -> Any:
         return SimpleNamespace(model=made(name), args=SimpleNamespace(torch_compile=False), data_collator=collator)
 
     packs = RowCollator(0, 64)
     refused = pytest.raises(ConfigError, match=r"cpt\.packing=isolated: .* bloom models do not go by positions")
+    monkeypatch.setattr(unpacking, "groups_of", lambda lengths: [[0]])  # which forgets all but one document
+    monkeypatch.setattr(isolation, "_of_architecture", {})
     with refused, optimized_for(trainer("bloom", packs), RUN, "cpt"):
         pass
     with optimized_for(trainer("bloom", object()), RUN, "dpo"), optimized_for(trainer("llama", packs), RUN, "cpt"):
