@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.json import read_json
 from common.errors import ContractError, quoted
 from common.models.boundary import is_foreign, reason_of
+from common.models.facts import context_of
 from common.models.finite import require_finite
 from common.models.turns import turn_end
 from common.system.outside_code import allowed_digests
@@ -120,12 +121,14 @@ def probe_logits(model: Any, input_ids: Sequence[int]) -> Tensor:
 
 def check_decoder(model: Any) -> None:
     """A model reads from left to right, as far as its configuration says. Raises ContractError."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as WITH_ENCODER
+    from transformers.models.auto import modeling_auto as known
 
     config = model.config
-    if config.model_type in WITH_ENCODER or getattr(config, "is_encoder_decoder", False):
+    with_encoder = config.model_type in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+    if with_encoder or getattr(config, "is_encoder_decoder", False):
         what = "is of a kind with an encoder"
-    elif getattr(config, "is_decoder", None) is False:  # decoders alone do not know the key
+    # GPT-NeoX knows the key too, and reads from left to right whatever it says.
+    elif config.model_type in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False:
         what = "reads in both directions (is_decoder is false)"
     else:
         return
@@ -138,12 +141,15 @@ def check_decoder(model: Any) -> None:
 def check_reads(model: Any, input_ids: Sequence[int]) -> None:
     """A model can read and write, and its logits do not go by what stands behind a token. Raises ContractError."""
     import torch
+    from transformers import GenerationConfig
 
+    input_ids, published = input_ids[: context_of(model) - 2], model.generation_config
+    model.generation_config = GenerationConfig(max_new_tokens=2, pad_token_id=published.pad_token_id)
     try:
         whole_TV, begun_TV = probe_logits(model, input_ids), probe_logits(model, input_ids[:-1])
         with torch.inference_mode():
             ids_1T = torch.tensor([list(input_ids)], device=model.device)
-            model.generate(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T), max_new_tokens=2, do_sample=False)
+            model.generate(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T))
     except Exception as error:
         if not is_foreign(error):
             raise
@@ -151,6 +157,8 @@ def check_reads(model: Any, input_ids: Sequence[int]) -> None:
             f"The checkpoint was loaded, but transformers cannot run it: {reason_of(error)}. Compare its config.json "
             "with the published one, or take another checkpoint."
         ) from error
+    finally:
+        model.generation_config = published
     if relative_difference(whole_TV[:-1], begun_TV) > MAX_LOOKING_AHEAD:
         raise ContractError(
             f"The checkpoint reads what stands behind a token too (model_type {model.config.model_type}); expected a "

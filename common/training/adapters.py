@@ -105,7 +105,7 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
     """Return peft's LoraConfig for a stage, or None for full fine-tuning. Raises ConfigError for a bad value.
 
     Embedding rows of new tokens (`model.new_tokens`, `model.control_tokens`) stay trainable, since an adapter of the
-    layers cannot learn them. Weights that the model ties stay tied. With `all-linear`, experts learn too.
+    layers cannot learn them. Weights that the model ties stay tied. Experts that are left out are named on the console.
     """
     settings = cast(LearningSettings, context.settings)
     if settings.peft == "full":
@@ -120,18 +120,22 @@ def adapter_for(context: StageContext, model: Any, task: str = "CAUSAL_LM") -> A
         options["trainable_token_indices"] = dict.fromkeys(_rows_of(model), ids)
     if options.get("modules_to_save") and getattr(model.config, "tie_word_embeddings", False):
         options.setdefault("ensure_weight_tying", True)
-    if experts := _experts_left_out(model, options):
-        options["target_parameters"] = experts
+    if experts := experts_left_out(model, options):
+        context.console.line(
+            f"  {context.stage}: the adapter leaves experts as they are; {context.stage}.lora.target_parameters="
+            f"[{','.join(experts)}] lets them learn, and keeps a second copy of a layer's experts in memory",
+            always=True,
+        )
     try:
         return LoraConfig(**options)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{context.stage}.lora: peft refuses these options: {error}") from error
 
 
-def _experts_left_out(model: Any, options: Mapping[str, Any]) -> list[str]:
+def experts_left_out(model: Any, options: Mapping[str, Any]) -> list[str]:
     """Return the weights of experts that `all-linear` misses: they are no linear modules, and peft knows few families.
 
-    GPT-OSS and Granite MoE, for example, would learn in their attention alone.
+    GPT-OSS and Granite MoE, for example, learn in their attention alone.
     """
     from peft import LoraConfig
     from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers

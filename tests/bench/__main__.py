@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tests.bench import (
     alignment,
+    architectures,
     cleaning,
     cleaning_pays,
     commands,
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[..., int | None]] = {
     "cost": cost.main,
     "exam": exam.main,
     "growth": growth.main,
+    "architectures": architectures.main,
     "cleaning-pays": cleaning_pays.main,
     "real-data": real_data.main,
     "methods": methods.main,

@@ -238,6 +238,14 @@ def test_models_that_do_not_read_from_left_to_right_are_refused() -> None:
         contracts.check_reads(both_ways, PROBE)
     contracts.check_reads(taken("bert", **SIZES, initializer_range=0.5, is_decoder=True), PROBE)
     contracts.check_reads(build()[0], PROBE)
+    contracts.check_decoder(taken("gpt_neox", **SIZES))  # whose configuration says is_decoder=false
+    contracts.check_decoder(taken("gpt2", vocab_size=97, n_embd=32, n_layer=1, n_head=2, is_decoder=False))
+
+
+def test_what_a_checkpoint_says_of_generation_is_not_tried() -> None:
+    model = taken("llama", **SIZES, num_key_value_heads=4, max_position_embeddings=6, pad_token_id=0)
+    model.generation_config.penalty_alpha, model.generation_config.stop_strings = 0.6, ["."]
+    contracts.check_reads(model, list(range(5, 25)))
 
 
 def test_a_model_that_transformers_cannot_run_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -204,10 +205,11 @@ MIXED = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize(("family", "left_out"), [("gpt_oss", True), ("granitemoe", True), ("mixtral", False)])
 @pytest.mark.filterwarnings("ignore:The following .*_pattern keys did not match:RuntimeWarning")  # peft's own
-@pytest.mark.parametrize("family", ["gpt_oss", "granitemoe", "mixtral", "qwen3_moe"])
-def test_experts_learn_with_an_adapter_of_all_linear_layers_and_are_merged(family: str, tmp_path: Path) -> None:
-    """Peft itself finds those of Mixtral and Qwen alone."""
+def test_experts_that_an_adapter_leaves_out_are_named_and_learn_where_that_is_set(
+    family: str, left_out: bool, tmp_path: Path
+) -> None:
     import torch
     from peft import PeftModel, get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -216,14 +218,23 @@ def test_experts_learn_with_an_adapter_of_all_linear_layers_and_are_merged(famil
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **MIXED)).eval()
 
-    words = {"domain": "medical", "sft.peft": "lora", "sft.lora.r": "4", "sft.lora.init_lora_weights": "false"}
-    config = resolve(words, REPOSITORY).config
-    context: Any = SimpleNamespace(stage="sft", settings=config.stages["sft"], config=config)
-    adapted = get_peft_model(parent(), adapters.adapter_for(context, parent()))
-    learned = {name for name, weight in adapted.named_parameters() if weight.requires_grad}
-    assert any("experts" in name for name in learned)
-    logits_TV = contracts.probe_logits(adapted, PROBE)
-    adapted.save_pretrained(tmp_path)
+    def adapted(**more: str) -> tuple[Any, str]:
+        words = {"domain": "medical", "sft.peft": "lora", "sft.lora.r": "4", "sft.lora.init_lora_weights": "false"}
+        config, said = resolve({**words, **more}, REPOSITORY).config, io.StringIO()
+        context: Any = SimpleNamespace(
+            stage="sft", settings=config.stages["sft"], config=config, console=Console(stream=said)
+        )
+        return get_peft_model(parent(), adapters.adapter_for(context, parent())), said.getvalue()
+
+    model, said = adapted()
+    setting = "sft.lora.target_parameters=[experts.down_proj,experts.gate_up_proj]"
+    assert (setting in " ".join(said.split())) == left_out
+    if left_out:
+        model, said = adapted(**dict([setting.split("=")]))
+        assert said == ""
+    assert any("experts" in name for name, weight in model.named_parameters() if weight.requires_grad)
+    logits_TV = contracts.probe_logits(model, PROBE)
+    model.save_pretrained(tmp_path)
     merged = PeftModel.from_pretrained(parent(), str(tmp_path)).merge_and_unload()
     assert not torch.allclose(contracts.probe_logits(parent(), PROBE), logits_TV, atol=1e-3)
     assert torch.allclose(contracts.probe_logits(merged, PROBE), logits_TV, atol=1e-4)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from common.config.answering import SamplingSettings
 from common.config.batches import batch_of, micro_tokens
-from common.config.stages import EvaluateSettings, LearningSettings
+from common.config.methods import chosen
+from common.config.stages import EvaluateSettings, LearningSettings, WithMethods
 from common.cost.outlook import expected, setting_in
 from common.errors import ResourceError, first_line
 
@@ -97,6 +98,14 @@ def remedies(context: StageContext) -> list[str]:
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
         elif (known := setting_in(context)) and known[0].work is not None and known[0].work.keeps_frozen:
             found.append("run.keep_frozen=false")
-        if settings.may_adapt:
+        if settings.may_adapt and not _excluding_adapters(settings):
             found.append(f"{context.stage}.peft=lora, which changes the result")
     return found
+
+
+def _excluding_adapters(settings: LearningSettings) -> bool:
+    """Whether a method of the stage is for the weights themselves."""
+    if not isinstance(settings, WithMethods):
+        return False
+    adapted = settings.model_copy(update={"peft": "lora"})
+    return any(method.problem(own, adapted) for method, own in chosen(settings))

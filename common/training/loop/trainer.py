@@ -255,8 +255,8 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
         if isinstance(trainer.data_collator, RowCollator) and not keeps_apart(model):
             raise ConfigError(
                 f"{stage}.packing=isolated: the documents of a row would see each other, as {model.config.model_type} "
-                f"models do not go by positions with the attention '{attention}'. Train another checkpoint, or set "
-                f"{stage}.packing=trl, where they may see each other."
+                f"models do not go by positions with the attention '{attention}'. Train another checkpoint, use "
+                f"run.parallelism=ddp if it is not, or set {stage}.packing=trl, where they may see each other."
             )
         memory_kept = "kept" if kept else "as usual"
         logger.info("%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, memory_kept)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config.schema import RunSettings
 from common.errors import ConfigError, did_you_mean, first_line
+from common.training.distributed import ranks
 from common.training.speed.documents import Documents, documents_of
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.unpacking import unpacking
@@ -51,8 +52,9 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
         _set(bare, name)
     try:
         with contextlib.ExitStack() as stack:
-            # Asked now, when all processes are here and no weight is sharded yet.
-            if not _keeps_apart(bare):
+            # Asked now, when all processes are here and no weight is sharded yet. With shards all processes must call
+            # layers equally often, and groups of documents differ.
+            if not _keeps_apart(bare) and (run.parallelism != "fsdp2" or ranks.size() == 1):
                 with contextlib.ExitStack() as trial:
                     trial.enter_context(unpacking(model))
                     if _keeps_apart(bare):

@@ -14,35 +14,43 @@ import json
 import weakref
 from typing import Any
 
-from common.training.speed.unpacking import is_unpacking
+from common.training.distributed import ranks
+from common.training.speed.unpacking import backbone_of, is_unpacking
 
-DOCUMENT = 6  # tokens of each of both
-LEAST = 0.01  # share of what the first document changes in the second where it is seen, which rounding may be
+FIRST, SECOND = 9, 6  # tokens of both documents
+ROUNDING = {4: 64, 2: 2}  # in units of the last place of the largest state, by bytes of a number
 PASSING = ("use_cache", "_token_id")  # how values end that a trainer changes as it goes
 
 _of_model: weakref.WeakKeyDictionary[Any, dict[str, bool]] = weakref.WeakKeyDictionary()
-_of_architecture: dict[tuple[type, str, str], bool] = {}
+_of_architecture: dict[tuple[str, str, str], bool] = {}
 
 
 def keeps_apart(model: Any, on_cpu: str = "") -> bool:
     """Whether documents of a row do not see each other, with the attention that a model has now.
 
-    The first process tries it and tells the others, which may have no weights yet where these are to be sharded. Of
-    weights that are nowhere only whether positions are taken is known. While they are on a CPU, and the kernels of the
-    attention are not, `on_cpu` names one that stands in for it.
+    The first process tries it and tells the others, which may have no weights yet where these are to be sharded.
+    Sharded weights are not tried: what is not known of their kind by then is taken for no. Of weights that are nowhere
+    only whether positions are taken is known. While they are on a CPU, and the kernels of the attention are not,
+    `on_cpu` names one that stands in for it.
     """
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     unpacks = is_unpacking(bare)
-    if not unpacks and "position_ids" not in inspect.signature(bare.base_model.forward).parameters:
+    if not unpacks and "position_ids" not in inspect.signature(backbone_of(bare).forward).parameters:
         return False
     name = str(bare.config._attn_implementation) + (" unpacking" if unpacks else "")
     known = _of_model.setdefault(bare, {})
     if name not in known:
-        key = (type(bare), name, _architecture(bare.config))
-        if key not in _of_architecture:
+        key = (str(bare.config.model_type), name, _architecture(bare.config))
+        if key in _of_architecture:
+            known[name] = _of_architecture[key]
+        elif any(hasattr(weight, "placements") for weight in bare.parameters()):
+            return False
+        else:
             absent = any(weight.is_meta or not weight.numel() for weight in bare.parameters())
-            _of_architecture[key] = _of_the_first(True if absent else _tried(bare, on_cpu))
-        known[name] = _of_architecture[key]
+            found = ranks.broadcast(absent or _tried(bare, on_cpu) if ranks.is_main_process() else False)
+            if absent and ranks.size() == 1:
+                return found
+            known[name] = _of_architecture[key] = found
     return known[name]
 
 
@@ -55,35 +63,22 @@ def _architecture(config: Any) -> str:
     return json.dumps(own, sort_keys=True, default=str)
 
 
-def _of_the_first(answer: bool) -> bool:
-    """Return the answer of the first process, in all of them."""
-    import torch.distributed as dist
-
-    answers = [answer]
-    if dist.is_available() and dist.is_initialized():
-        dist.broadcast_object_list(answers)
-    return answers[0]
-
-
 def _tried(model: Any, on_cpu: str) -> bool:
     """Whether the second of two documents stays as it is where the first one is another."""
     import torch
 
-    table = model.get_input_embeddings()
-    numbers = torch.arange(3 * DOCUMENT, device=table.weight.device) % table.weight.shape[0]
-    first, other, second = numbers.split(DOCUMENT)
+    table, backbone = model.get_input_embeddings(), backbone_of(model)
+    numbers = torch.arange(2 * FIRST + SECOND, device=table.weight.device) % table.weight.shape[0]
+    first, other, second = numbers.split((FIRST, FIRST, SECOND))
     ids_BT = torch.stack([torch.cat([first, second]), torch.cat([other, second])])
-    restarting_BT = torch.arange(DOCUMENT, device=ids_BT.device).repeat(2, 2)
+    ends_T = torch.cat([torch.arange(FIRST), torch.arange(SECOND)]).to(ids_BT.device)
     was_training, name = model.training, model.config._attn_implementation
     model.eval()
     if on_cpu and ids_BT.device.type == "cpu":
         model.config._attn_implementation = on_cpu
     try:
         with torch.no_grad():
-            apart, seen = (
-                model.base_model(input_ids=ids_BT, use_cache=False, **more).last_hidden_state[:, -DOCUMENT:].float()
-                for more in ({"position_ids": restarting_BT}, {})
-            )
+            found = backbone(input_ids=ids_BT, position_ids=ends_T.expand(2, -1), use_cache=False).last_hidden_state
     except Exception:
         if not is_unpacking(model):
             raise
@@ -91,4 +86,6 @@ def _tried(model: Any, on_cpu: str) -> bool:
     finally:
         model.train(was_training)
         model.config._attn_implementation = name
-    return bool((apart[0] - apart[1]).abs().max() <= LEAST * (seen[0] - seen[1]).abs().max())
+    unit = torch.finfo(found.dtype).eps * float(found.abs().max())
+    apart = (found[0] - found[1])[FIRST:].abs().max()
+    return bool(apart <= ROUNDING[found.dtype.itemsize] * unit)

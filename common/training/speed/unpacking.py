@@ -31,11 +31,17 @@ def is_unpacking(model: Any) -> bool:
     return model in _unpacking
 
 
+def backbone_of(model: Any) -> Any:
+    """Return what a model computes its last hidden states with. Llama 4 gives itself as its base model."""
+    return model.model if model.base_model is model else model.base_model
+
+
 @contextlib.contextmanager
 def unpacking(model: Any) -> Iterator[None]:
     """Let a model read documents in rows of their own, wherever it is given positions and no mask of padding."""
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone, whole = bare.base_model, bare.base_model.forward
+    backbone = backbone_of(bare)
+    whole = backbone.forward
     names = list(inspect.signature(whole).parameters)
     held: list[Tensor] = []  # positions that the model itself would not take
 
@@ -50,7 +56,8 @@ def unpacking(model: Any) -> Iterator[None]:
         positions_BT = held.pop() if held else given.get("position_ids")
         if positions_BT is None or given.get("input_ids") is None or given.get("attention_mask") is not None:
             return whole(**given)
-        rest = {k: v for k, v in given.items() if k not in ("input_ids", "position_ids", "attention_mask")}
+        rest = {k: v for k, v in given.items() if k not in ("input_ids", "position_ids", "attention_mask", "use_cache")}
+        rest |= {"use_cache": False} if "use_cache" in names else {}
         return _apart(whole, given["input_ids"], positions_BT, rest)
 
     own = vars(backbone).get("forward")

@@ -44,6 +44,10 @@ def context_of(stage: str, **words: str) -> Any:
             "cpt-added", memory.TRAINING, {"pipeline": "growth", "cpt-added.train.gradient_checkpointing": "true"},
             r"\)\. Set run.micro_batch_tokens=\d+ \(now \d+\) or run.keep_frozen=false\. The same",
         ),
+        (
+            "cpt", memory.TRAINING, {"cpt.methods.unit_rates": "true"},
+            r"or cpt.train.gradient_checkpointing=true\. The same",
+        ),
         ("exam-sft", memory.EVALUATING, {}, r"while evaluating .+ expected at most\). Set evaluate.batch_size=32\."),
         (
             "sft", memory.SAVING, {},

@@ -11,12 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from common.config.schema import RunSettings
 from common.errors import ConfigError
+from common.training.distributed import ranks
 from common.training.loop.trainer import optimized_for
 from common.training.rows.packing import RowCollator
 from common.training.speed import isolation, unpacking
 from common.training.speed.attention import FP32, UNPACKED, register, with_attention
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.scoring import head_of
+from common.training.speed.unpacking import backbone_of
 from tests.training.speed.test_scoring import answers, scored
 
 RUN = RunSettings()
@@ -72,13 +74,14 @@ def test_an_architecture_trains_with_an_attention_that_keeps_documents_apart_if_
 
 @pytest.mark.parametrize("name", [name for name, (_, _, apart) in MODELS.items() if apart])
 def test_a_document_in_a_row_is_read_as_it_is_alone(name: str) -> None:
-    model, ids_T = made(name).eval(), torch.arange(1, 25)
+    model, ids_T, lengths = made(name).eval(), torch.arange(1, 25), (9, 5, 7, 3)
     with with_attention(model, RUN, "cpu"), torch.no_grad():
-        ends = torch.arange(24) % 12
-        row_TV = model(input_ids=ids_T[None], position_ids=ends[None], use_cache=False).logits[0]
-        alone_TV = model(input_ids=ids_T[None, 12:], use_cache=False).logits[0]
-    assert torch.allclose(row_TV[12:], alone_TV, atol=1e-5)
-    assert not model.base_model._forward_pre_hooks
+        ends_T = torch.cat([torch.arange(length) for length in lengths])
+        row_TV = model(input_ids=ids_T[None], position_ids=ends_T[None], use_cache=False).logits[0]
+        alone_TV = [model(input_ids=ids_D[None], use_cache=False).logits[0] for ids_D in ids_T.split(lengths)]
+    assert torch.allclose(row_TV, torch.cat(alone_TV), atol=1e-5)
+    assert not {*model._forward_pre_hooks} | {*model.base_model._forward_pre_hooks}
+    assert "forward" not in vars(model.base_model)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -124,15 +127,56 @@ def test_a_model_of_the_same_architecture_is_not_asked_again(monkeypatch: pytest
 
 def test_the_first_process_tells_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which have no weights of a model that is to be sharded, and would ask another question later."""
+    monkeypatch.setattr(ranks, "is_main_process", lambda: False)
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(isolation, "_tried", lambda *_: pytest.fail("tried"))
+    for told in (True, False):
+        monkeypatch.setattr(ranks, "broadcast", lambda _, told=told: told)
+        monkeypatch.setattr(isolation, "_of_architecture", {})
+        with torch.device("meta"):
+            assert keeps_apart(made("llama")) == told
 
-    def broadcast(answers: list[bool]) -> None:
-        answers[0] = False
 
-    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
-    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+def test_shards_are_not_tried_and_have_the_answer_of_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sharded() -> Any:
+        model = made("llama")
+        for weight in model.parameters():
+            weight.placements = ()
+        return model
+
     monkeypatch.setattr(isolation, "_of_architecture", {})
-    with torch.device("meta"):
-        assert not keeps_apart(made("llama"))
+    assert not keeps_apart(sharded())  # pairs are scored without sharing rows
+    assert keeps_apart(made("llama"))
+    assert keeps_apart(sharded())
+
+
+def test_with_shards_documents_get_no_rows_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes would call layers unequally often, and wait for each other."""
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "broadcast", lambda value: value)
+    model = made("falcon")
+    for parallelism, apart in (("ddp", True), ("fsdp2", False)):
+        run = RunSettings(processes=2, parallelism=parallelism)  # type: ignore[arg-type]
+        with with_attention(model, run, "cpu"):
+            assert keeps_apart(model) == apart
+
+
+def test_a_small_leak_is_seen() -> None:
+    """With its usual small weights a convolution of LFM2 carries little over."""
+    torch.manual_seed(0)
+    sizes = {**MODELS["lfm2"][0], "initializer_range": 0.02}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("lfm2", **sizes)).eval()
+    assert not keeps_apart(model)
+
+
+def test_a_model_that_names_itself_its_base_is_read_too() -> None:
+    sizes = {**MIXED, "intermediate_size_mlp": 64, "num_experts_per_tok": 1}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **sizes)).eval()
+    assert backbone_of(model) is model.model
+    ids_T, ends_T = torch.arange(1, 25), torch.cat([torch.arange(n) for n in (9, 5, 7, 3)])
+    with with_attention(model, RUN, "cpu"), torch.no_grad():
+        assert keeps_apart(model)
+        model(input_ids=ids_T[None], position_ids=ends_T[None])
 
 
 def test_packed_rows_of_a_model_that_mixes_them_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
