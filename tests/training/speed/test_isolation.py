@@ -156,7 +156,7 @@ def test_with_shards_documents_get_no_rows_of_their_own(monkeypatch: pytest.Monk
     monkeypatch.setattr(ranks, "broadcast", lambda value: value)
     model = made("falcon")
     for parallelism, apart in (("ddp", True), ("fsdp2", False)):
-        run = RunSettings(processes=2, parallelism=parallelism)  # type: ignore[arg-type]
+        run = RunSettings(processes=2, parallelism=parallelism)
         with with_attention(model, run, "cpu"):
             assert keeps_apart(model) == apart
 
