@@ -88,10 +88,6 @@ def small(name: str, tokenizer: Any) -> Any:
 
 def chain(name: str, peft: str, to: Connection) -> None:
     """Take one architecture through the chain and send how that ended, and whether it is as it should be."""
-    import transformers
-
-    logging.disable(logging.WARNING)
-    transformers.utils.logging.set_verbosity_error()
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         tokenizer, root = make_tokenizer(PLAIN), Path(folder)
         try:
@@ -115,6 +111,15 @@ def chain(name: str, peft: str, to: Connection) -> None:
             to.send(("traceback", f"{type(error).__name__} {error} ({Path(frame.filename).name}, line {frame.lineno})"))
 
 
+def quiet_chain(name: str, peft: str, to: Connection) -> None:
+    """Take one architecture through the chain in a process of its own, which says nothing else."""
+    import transformers
+
+    logging.disable(logging.WARNING)
+    transformers.utils.logging.set_verbosity_error()
+    chain(name, peft, to)
+
+
 def main(names: str = "", peft: str = "full") -> int:
     """Print a line for each architecture, and how many ended how. Return the number of tracebacks."""
     import transformers
@@ -126,7 +131,7 @@ def main(names: str = "", peft: str = "full") -> int:
     for name in filter(None, names.split(",")) if names else sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
         began = time.monotonic()
         ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=chain, args=(name, peft, theirs))
+        process = context.Process(target=quiet_chain, args=(name, peft, theirs))
         process.start()
         theirs.close()
         try:

@@ -28,6 +28,7 @@ def test_one_that_is_refused_says_why() -> None:
     assert "is of a kind with an encoder" in why
 
 
+@pytest.mark.long
 def test_an_architecture_that_is_none_is_not_built(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(names="nothing") == 0
     assert "nothing                      not built" in capsys.readouterr().out

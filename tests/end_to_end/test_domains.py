@@ -21,7 +21,7 @@ from common.engine.preflight.settings import check_settings
 from common.engine.run import execute
 from common.errors import ConfigError
 from common.evaluation.tasks import check_questions
-from tests.conftest import QUICK, REPOSITORY, long
+from tests.conftest import QUICK, REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -89,11 +89,10 @@ def test_its_exam_is_sound_and_no_training_row_repeats_it(domain: str) -> None:
             assert guard.hit(asked) is None, asked
 
 
-# The demonstration's test makes all of medical, with its whole budgets; one other shows that nothing is medical's own.
-TO_A_CARD = [name if name == "legal" else long(name) for name in FOUND]
-
-
-@pytest.mark.parametrize("domain", TO_A_CARD)
+# The demonstration's test makes all of medical, with its whole budgets. That nothing is medical's own is shown by new
+# domains in tests/cli/test_all_domains.py.
+@pytest.mark.long
+@pytest.mark.parametrize("domain", FOUND)
 def test_it_runs_to_a_card_with_its_own_limits(domain: str, store: Path) -> None:
     resolved = resolve({"domain": domain, "out": str(store), **QUICK}, REPOSITORY)
     outcome = execute(resolved, Console("quiet"))

@@ -137,7 +137,7 @@ FAMILIES = {
         expected=["its chat template has no system turn", "padding is '<unk>', since there was none"],
     ),
 }  # fmt: skip
-EVERY_RUN = ("gpt2", "gemma2")  # without marks of a chat, and with several stops
+EVERY_RUN = ("gemma2",)  # with several stops and no system turn
 
 
 def make_tokenizer(family: Family) -> Any:

@@ -50,6 +50,11 @@ MODELS: dict[str, tuple[dict[str, Any], str, bool]] = {  # what each trains with
     "bloom": ({"hidden_size": 32, "n_layer": 2, "n_head": 4, "vocab_size": 97}, "eager", True),
     "mpt": ({"d_model": 32, "n_layers": 2, "n_heads": 4, "vocab_size": 97}, "eager", True),
     "mamba": ({"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 97}, "eager", True),
+    "xlm-roberta": (  # counts positions from its padding token on
+        {**SMALL, "intermediate_size": 64, "is_decoder": True, "pad_token_id": 1, "max_position_embeddings": 64},
+        FP32,
+        True,
+    ),
     "lfm2": (
         {**SMALL, "intermediate_size": 64, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]},
         FP32,

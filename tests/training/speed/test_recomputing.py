@@ -20,6 +20,7 @@ from common.training.loop.trainer import optimized_for
 from common.training.rows.rows import TrainingRows
 from tests.bench.material import Material, context_for, material
 from tests.bench.turns import train_in_turns
+from tests.conftest import long
 
 STEPS = 2
 WORDS = {
@@ -83,9 +84,9 @@ def trained(m: Material, growth: ExpandSettings, folder: Path, *, plain: bool = 
     [
         (COPIES, {}, [1, 1, 2, 1, 1, 2]),
         (COPIES, {"run.keep_frozen": "false"}, [1, 1, 2, 2, 2, 2]),
-        (COPIES, {"run.keep_frozen": "true", "cpt.precision": "bfloat16"}, [1, 1, 2, 1, 1, 2]),
-        (COPIES, {"cpt.train_only": "embeddings"}, [1] * 6),
-        (COPIES, {"cpt.train_also": "[embed_tokens]"}, [1, 1, 2, 1, 1, 2]),
+        long(COPIES, {"run.keep_frozen": "true", "cpt.precision": "bfloat16"}, [1, 1, 2, 1, 1, 2]),
+        long(COPIES, {"cpt.train_only": "embeddings"}, [1] * 6),
+        long(COPIES, {"cpt.train_also": "[embed_tokens]"}, [1, 1, 2, 1, 1, 2]),
         (COPIES, {"cpt.train.gradient_checkpointing_kwargs.use_reentrant": "true"}, [2] * 6),
         (PAIRS, {}, [1, 1, 2, 1, 1, 2]),
     ],
