@@ -204,12 +204,16 @@ def float32_adapter(model: Any) -> None:
             parameter.data = parameter.data.float()
 
 
-def name_experts(model: Any) -> None:
-    """Let TRL find how many experts a model has, which some configurations name otherwise. No file changes by it.
+def name_parts(model: Any) -> None:
+    """Let TRL find a model's backbone and how many experts it has, where both have other names. No file changes by it.
 
-    TRL 1.16: the loss that evens their load asks for `num_experts`, which Granite MoE and JetMoe do not know.
+    TRL 1.16: its head reads `base_model`, which Llama 4 of transformers 5.23 names wrongly and so is itself. The loss
+    that evens the load of experts asks for `num_experts`, which Granite MoE and JetMoe do not know.
     """
-    config = model.config.get_text_config()
+    bare = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if bare.base_model is bare and hasattr(bare, "model"):
+        bare.base_model_prefix = "model"
+    config = bare.config.get_text_config()
     if hasattr(config, "num_local_experts") and not hasattr(config, "num_experts"):
         type(config).attribute_map = {**config.attribute_map, "num_experts": "num_local_experts"}
 

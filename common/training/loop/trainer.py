@@ -31,7 +31,7 @@ from common.training.loop.progress import Progress, form_of, newest_whole
 from common.training.methods.applied import Applied
 from common.training.methods.rates import split_by_rate
 from common.training.methods.teacher import beside
-from common.training.patches import float32_adapter, name_experts
+from common.training.patches import float32_adapter, name_parts
 from common.training.rows.packing import RowCollator
 from common.training.rows.shards import SCORE, TEACHER
 from common.training.speed import heap
@@ -245,7 +245,7 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     """
     device, model = device_of(run), trainer.model
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
-    name_experts(model)
+    name_parts(model)
     with (
         with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
         compiled(model, run, stage) as layers,
