@@ -150,9 +150,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     whole = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
     with FileLock(f"{whole}.lock"):
         if not whole.exists():
-            begun = factory.mktemp(name) / "store"
-            make(begun)
-            begun.rename(whole)
+            making = factory.mktemp(name) / "store"
+            make(making)
+            making.rename(whole)
     return Path(shutil.copytree(whole, factory.mktemp(name) / "store", symlinks=True))
 
 

@@ -63,17 +63,6 @@ class LearningSettings(StageSettings):
         None, gt=0, description="tokens per forward pass of this stage; none: run.micro_batch_tokens"
     )
 
-    @property
-    def may_adapt(self) -> bool:
-        """Whether all weights learn, and an adapter may in their place."""
-        if not self.adapts or self.peft != "full":
-            return False
-        try:
-            type(self).model_validate({**self.model_dump(), "peft": "lora"})
-        except ValueError:
-            return False
-        return True
-
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:

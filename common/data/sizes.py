@@ -10,13 +10,12 @@ Hub.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -164,13 +163,18 @@ class RowSizes:
         if portions is None:
             return None
         facts = [SCHEMA, reader_code(), role, self._corpus.identity([role]), self._most]
-        found = _cached("rows", facts, lambda: asdict(self._count(portions, distinct=role.startswith("text_"))))
+        found = cache.remembered(
+            "rows", facts, lambda: asdict(self._count(portions, distinct=role.startswith("text_"))), _sizes_of
+        )
         sizes = _sizes_of(found)
         if self.tokenizer is None:
             known = token_bytes(self.vocabulary)
         else:
             facts.append(cache.known_digest(self.tokenizer))
-            known = float(_cached("tokens", facts, lambda: {"bytes": self._token_bytes(role)})["bytes"])
+            made = cache.remembered(
+                "tokens", facts, lambda: {"bytes": self._token_bytes(role)}, lambda found: float(found["bytes"])
+            )
+            known = float(made["bytes"])
         return replace(sizes, token_bytes=known, turn_tokens=self._turn_tokens)
 
     def _count(self, portions: list[Portion], *, distinct: bool) -> Sizes:
@@ -226,18 +230,6 @@ def load_core(path: Path) -> Tokenizer:
         if wrong := fault_in_words(lambda text: core.encode(text, add_special_tokens=False).ids):
             raise DataError(f"The tokenizer of {path.parent} {wrong}. {COPY_AGAIN}")
     return core
-
-
-def _cached(folder: str, facts: list[Any], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what was made of some facts before, or make it now."""
-    name = f"{folder}/" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
-    found = cache.read(name)
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        _ = _sizes_of(found) if folder == "rows" else float(found["bytes"])
-        return found
-    made = make()
-    cache.write(name, made)
-    return made
 
 
 def _sizes_of(found: dict[str, Any]) -> Sizes:

@@ -146,7 +146,7 @@ def check_reads(model: Any, input_ids: Sequence[int]) -> None:
     input_ids, published = input_ids[: context_of(model) - 2], model.generation_config
     model.generation_config = GenerationConfig(max_new_tokens=2, pad_token_id=published.pad_token_id)
     try:
-        whole_TV, begun_TV = probe_logits(model, input_ids), probe_logits(model, input_ids[:-1])
+        whole_TV, head_TV = probe_logits(model, input_ids), probe_logits(model, input_ids[:-1])
         with torch.inference_mode():
             ids_1T = torch.tensor([list(input_ids)], device=model.device)
             model.generate(input_ids=ids_1T, attention_mask=torch.ones_like(ids_1T))
@@ -159,7 +159,7 @@ def check_reads(model: Any, input_ids: Sequence[int]) -> None:
         ) from error
     finally:
         model.generation_config = published
-    if relative_difference(whole_TV[:-1], begun_TV) > MAX_LOOKING_AHEAD:
+    if relative_difference(whole_TV[:-1], head_TV) > MAX_LOOKING_AHEAD:
         raise ContractError(
             f"The checkpoint reads what stands behind a token too (model_type {model.config.model_type}); expected a "
             "model that reads from left to right. Take another checkpoint."

@@ -1,6 +1,7 @@
 """What is read again sooner than worked out again, in the user's cache folder: digests of files, lengths of rows.
 
-Usage: `known = cache.read("rows/1f3a")`; `cache.write("rows/1f3a", {"rows": 12})`; `known_digest(path)`.
+Usage: `known = cache.read("rows/1f3a")`; `cache.write("rows/1f3a", {"rows": 12})`; `known_digest(path)`;
+`cache.remembered("rows", [path, size], count, check)`.
 
 Nothing depends on it. What is missing or damaged is worked out again; a folder that cannot be written is left alone.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,23 @@ def write(name: str, value: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, value)
         _forget_old(path.parent)
+
+
+def remembered(
+    folder: str, facts: list[Any], make: Callable[[], dict[str, Any]], check: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """Return what was made of some facts before, or make it now and write it.
+
+    `check` raises KeyError, TypeError or ValueError for what is damaged.
+    """
+    name = f"{folder}/" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+    found = read(name)
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        check(found)
+        return found
+    made = make()
+    write(name, made)
+    return made
 
 
 def _forget_old(where: Path) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of architectures: models are small, and an ending is told."""
+"""The benchmark of architectures: models are small, and each outcome is named."""
 
 from __future__ import annotations
 

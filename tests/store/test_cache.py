@@ -84,3 +84,21 @@ def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert folder_of_the_user() == tmp_path / "domain-recipes"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert folder_of_the_user() == Path.home() / ".cache" / "domain-recipes"
+
+
+def test_what_is_remembered_is_made_once_and_again_where_it_is_damaged(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+    made: list[int] = []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"rows": len(made)}
+
+    def remembered(facts: list[Any]) -> dict[str, Any]:
+        return cache.remembered("rows", facts, make, lambda found: int(found["rows"]))
+
+    assert [remembered(["a"]), remembered(["a"]), remembered(["b"])] == [{"rows": 1}, {"rows": 1}, {"rows": 2}]
+    for path in (tmp_path / "rows").iterdir():
+        path.write_text('{"rows": "many"}', encoding="utf-8")
+    assert remembered(["a"]) == {"rows": 3}
+    assert remembered(["a"]) == {"rows": 3}

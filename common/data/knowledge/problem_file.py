@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import random
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -197,13 +196,11 @@ def _range_problems(template: Template, file: ProblemFile) -> list[str]:
     """Return what is wrong with a template's numbers. It takes thousands of draws, and is known the next time."""
     words = {kind: file.words[kind] for kind in template.words.values()}
     code = [known_digest(Path(module)) for module in (__file__, arithmetic.__file__)]
-    facts = json.dumps([template.model_dump(mode="json"), words, code])
-    name = f"problems/{hashlib.sha256(facts.encode()).hexdigest()[:32]}"
-    found = cache.read(name).get("found")
-    if not (isinstance(found, list) and all(isinstance(line, str) for line in found)):
-        found = _problems_of_draws(template, words)
-        cache.write(name, {"found": found})
-    return found
+    facts = [template.model_dump_json(), words, code]  # of a template as text, as draws go by its order
+    made = cache.remembered(
+        "problems", facts, lambda: {"found": _problems_of_draws(template, words)}, lambda kept: "".join(kept["found"])
+    )
+    return list(made["found"])
 
 
 def _problems_of_draws(template: Template, words: Mapping[str, Sequence[str]]) -> list[str]:

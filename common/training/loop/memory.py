@@ -98,14 +98,19 @@ def remedies(context: StageContext) -> list[str]:
             found.append(f"{context.stage}.train.gradient_checkpointing=true")
         elif (known := setting_in(context)) and known[0].work is not None and known[0].work.keeps_frozen:
             found.append("run.keep_frozen=false")
-        if settings.may_adapt and not _excluding_adapters(settings):
+        if _may_adapt(settings):
             found.append(f"{context.stage}.peft=lora, which changes the result")
     return found
 
 
-def _excluding_adapters(settings: LearningSettings) -> bool:
-    """Whether a method of the stage is for the weights themselves."""
-    if not isinstance(settings, WithMethods):
+def _may_adapt(settings: LearningSettings) -> bool:
+    """Whether all weights learn, and an adapter may in their place."""
+    if not settings.adapts or settings.peft != "full":
         return False
-    adapted = settings.model_copy(update={"peft": "lora"})
-    return any(method.problem(own, adapted) for method, own in chosen(settings))
+    try:
+        adapted = type(settings).model_validate({**settings.model_dump(), "peft": "lora"})
+    except ValueError:
+        return False
+    return not isinstance(settings, WithMethods) or not any(
+        method.problem(own, adapted) for method, own in chosen(settings)
+    )

@@ -31,7 +31,7 @@ from common.training.loop.progress import Progress, form_of, newest_whole
 from common.training.methods.applied import Applied
 from common.training.methods.rates import split_by_rate
 from common.training.methods.teacher import beside
-from common.training.patches import float32_adapter, name_parts
+from common.training.patches import float32_adapter
 from common.training.rows.packing import RowCollator
 from common.training.rows.shards import SCORE, TEACHER
 from common.training.speed import heap
@@ -245,7 +245,6 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
     """
     device, model = device_of(run), trainer.model
     in_one_piece = run.compile != "none" or trainer.args.torch_compile
-    name_parts(model)
     with (
         with_attention(model, run, device, in_one_piece=in_one_piece) as attention,
         compiled(model, run, stage) as layers,
@@ -253,10 +252,11 @@ def optimized_for(trainer: Any, run: RunSettings, stage: str) -> Iterator[None]:
         beside(applied.teacher if (applied := getattr(trainer, "applied", None)) else None, run),
     ):
         if isinstance(trainer.data_collator, RowCollator) and not keeps_apart(model):
+            whole = "run.parallelism=ddp, " if run.parallelism == "fsdp2" and ranks.size() > 1 else ""
             raise ConfigError(
                 f"{stage}.packing=isolated: the documents of a row would see each other, as {model.config.model_type} "
-                f"models do not go by positions with the attention '{attention}'. Train another checkpoint, use "
-                f"run.parallelism=ddp if it is not, or set {stage}.packing=trl, where they may see each other."
+                f"models do not go by positions with the attention '{attention}'. Use {whole}another checkpoint, or "
+                f"{stage}.packing=trl, where they may see each other."
             )
         memory_kept = "kept" if kept else "as usual"
         logger.info("%s: attention %s, %d compiled layers, heap %s", stage, attention, layers, memory_kept)

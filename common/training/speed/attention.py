@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from common.config.schema import RunSettings
 from common.errors import ConfigError, did_you_mean, first_line
 from common.training.distributed import ranks
+from common.training.patches import name_parts
 from common.training.speed.documents import Documents, documents_of
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.unpacking import unpacking
@@ -43,6 +44,7 @@ def with_attention(model: Any, run: RunSettings, device: str, *, in_one_piece: b
 
     `in_one_piece`: torch compiles it, so that attention had better not leave its graph.
     """
+    name_parts(model)
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     before = bare.config._attn_implementation
     name = chosen(bare.config, run, device, in_one_piece=in_one_piece)
@@ -93,11 +95,12 @@ def _usable(model: Any, names: Sequence[str]) -> str:
             _set(model, name)
             if _keeps_apart(model):
                 return name
-    for name in (*better[1:], last):
+    for name in better[1:]:
         with contextlib.suppress(ConfigError):
-            if model.config._attn_implementation != name:
-                _set(model, name)
+            _set(model, name)
             return name
+    if model.config._attn_implementation != last:
+        _set(model, last)
     return last
 
 

@@ -15,7 +15,7 @@ import weakref
 from typing import Any
 
 from common.training.distributed import ranks
-from common.training.speed.unpacking import backbone_of, is_unpacking
+from common.training.speed.unpacking import is_unpacking
 
 FIRST, SECOND = 9, 6  # tokens of both documents
 # In units of the last place of the largest state, by bytes of a number: of one product, and of two shapes of it.
@@ -36,7 +36,7 @@ def keeps_apart(model: Any, on_cpu: str = "") -> bool:
     """
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
     unpacks = is_unpacking(bare)
-    if not unpacks and "position_ids" not in inspect.signature(backbone_of(bare).forward).parameters:
+    if not unpacks and "position_ids" not in inspect.signature(bare.base_model.forward).parameters:
         return False
     name = str(bare.config._attn_implementation) + (" unpacking" if unpacks else "")
     known = _of_model.setdefault(bare, {})
@@ -71,7 +71,7 @@ def _tried(model: Any, on_cpu: str) -> bool:
     """
     import torch
 
-    table, backbone = model.get_input_embeddings(), backbone_of(model)
+    table, backbone = model.get_input_embeddings(), model.base_model
     numbers = torch.arange(2 * FIRST + SECOND, device=table.weight.device) % table.weight.shape[0]
     first, other, second = numbers.split((FIRST, FIRST, SECOND))
     ids_BT = torch.stack([torch.cat([first, second]), torch.cat([other, second])])

@@ -26,7 +26,6 @@ from common.training import patches
 from common.training.patches import AddHead
 from common.training.speed.attention import BY_POSITIONS
 from common.training.speed.isolation import keeps_apart
-from common.training.speed.unpacking import backbone_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +110,7 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
         lengths = attention_BT.sum(1).tolist()
         layout = share_rows(lengths, *(prompts_of(ids_BT, attention_BT, mask_BT) if joint else ()))
     if layout is None or attention_BT is None:
-        found: Any = backbone_of(model)(input_ids=ids_BT, attention_mask=attention_BT, use_cache=False)
+        found: Any = model.base_model(input_ids=ids_BT, attention_mask=attention_BT, use_cache=False)
         hidden_BTH: Tensor = found.last_hidden_state
         return hidden_BTH[:, :-1][mask_BT]
     facts = (layout.rows, layout.starts, layout.prompts, layout.shared, layout.filled)
@@ -127,7 +126,7 @@ def _hidden(model: Any, ids_BT: Tensor, attention_BT: Tensor | None, mask_BT: Te
     for flat, values_BT in zip(shared, (ids_BT, order_BT), strict=True):
         flat[places_BT[real_BT]] = values_BT[real_BT].to(flat.dtype)
     ids_RW, positions_RW = (flat.view(layout.num_rows, layout.width) for flat in shared)
-    found = backbone_of(model)(input_ids=ids_RW, position_ids=positions_RW, use_cache=False)
+    found = model.base_model(input_ids=ids_RW, position_ids=positions_RW, use_cache=False)
     hidden_RWH: Tensor = found.last_hidden_state
     return hidden_RWH.flatten(0, 1)[places_BT[:, :-1][mask_BT]]
 

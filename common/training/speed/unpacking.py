@@ -31,17 +31,11 @@ def is_unpacking(model: Any) -> bool:
     return model in _unpacking
 
 
-def backbone_of(model: Any) -> Any:
-    """Return what a model computes its last hidden states with. Llama 4 gives itself as its base model."""
-    return model.model if model.base_model is model else model.base_model
-
-
 @contextlib.contextmanager
 def unpacking(model: Any) -> Iterator[None]:
     """Let a model read documents in rows of their own, wherever it is given positions and no mask of padding."""
     bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone = backbone_of(bare)
-    whole = backbone.forward
+    backbone, whole = bare.base_model, bare.base_model.forward
     names = list(inspect.signature(whole).parameters)
     held: list[Tensor] = []  # positions that the model itself would not take
 

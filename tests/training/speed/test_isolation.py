@@ -18,7 +18,6 @@ from common.training.speed import isolation, unpacking
 from common.training.speed.attention import FP32, UNPACKED, register, with_attention
 from common.training.speed.isolation import keeps_apart
 from common.training.speed.scoring import head_of
-from common.training.speed.unpacking import backbone_of
 from tests.training.speed.test_scoring import answers, scored
 
 RUN = RunSettings()
@@ -164,6 +163,11 @@ def test_with_shards_documents_get_no_rows_of_their_own(monkeypatch: pytest.Monk
         run = RunSettings(processes=2, parallelism=parallelism)
         with with_attention(model, run, "cpu"):
             assert keeps_apart(model) == apart
+    trainer: Any = SimpleNamespace(model=model, args=SimpleNamespace(torch_compile=False))
+    trainer.data_collator = RowCollator(0, 64)
+    refused = pytest.raises(ConfigError, match=r"Use run\.parallelism=ddp, another checkpoint, or cpt\.packing=trl")
+    with refused, optimized_for(trainer, run, "cpt"):
+        pass
 
 
 def test_a_small_leak_is_seen() -> None:
@@ -177,7 +181,6 @@ def test_a_small_leak_is_seen() -> None:
 def test_a_model_that_names_itself_its_base_is_read_too() -> None:
     sizes = {**MIXED, "intermediate_size_mlp": 64, "num_experts_per_tok": 1}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **sizes)).eval()
-    assert backbone_of(model) is model.model
     ids_T, ends_T = torch.arange(1, 25), torch.cat([torch.arange(n) for n in (9, 5, 7, 3)])
     with with_attention(model, RUN, "cpu"), torch.no_grad():
         assert keeps_apart(model)
