@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,8 +87,7 @@ def test_the_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert folder_of_the_user() == Path.home() / ".cache" / "domain-recipes"
 
 
-def test_what_is_remembered_is_made_once_and_again_where_it_is_damaged(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path)
+def test_what_is_remembered_is_made_once_and_again_where_it_is_damaged(place: Path) -> None:
     made: list[int] = []
 
     def make() -> dict[str, Any]:
@@ -98,7 +98,7 @@ def test_what_is_remembered_is_made_once_and_again_where_it_is_damaged(tmp_path:
         return cache.remembered("rows", facts, make, lambda found: int(found["rows"]))
 
     assert [remembered(["a"]), remembered(["a"]), remembered(["b"])] == [{"rows": 1}, {"rows": 1}, {"rows": 2}]
-    for path in (tmp_path / "rows").iterdir():
+    for path in (place / "rows").iterdir():
         path.write_text('{"rows": "many"}', encoding="utf-8")
     assert remembered(["a"]) == {"rows": 3}
     assert remembered(["a"]) == {"rows": 3}
