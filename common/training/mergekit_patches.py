@@ -30,18 +30,24 @@ def fresh_loaders() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_mergekit() -> Iterator[None]:
-    """Hold back mergekit's log lines below a warning.
+    """Hold back mergekit's log lines below a warning, and how many weights it found in files without a list.
 
     mergekit 0.1.5: it logs through the root logger, where no level of its own can be set, whatever `quiet` says.
     """
+
+    def is_for_the_user(record: logging.LogRecord) -> bool:
+        return not (record.module == "auto" and "mergekit" in record.pathname)
+
     root, before = logging.getLogger(), logging.root.manager.disable
     placeholder = None if root.handlers else logging.NullHandler()  # else logging.info() would add one that prints
     if placeholder:
         root.addHandler(placeholder)
     logging.disable(max(before, logging.INFO))
+    root.addFilter(is_for_the_user)
     try:
         yield
     finally:
+        root.removeFilter(is_for_the_user)
         logging.disable(before)
         if placeholder:
             root.removeHandler(placeholder)

@@ -79,7 +79,9 @@ def test_mergekit_lists_other_tensors_than_such_checkpoints_hold(
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
-def test_mergekit_goes_by_names_in_memory_where_files_name_experts_one_by_one(family: str, tmp_path: Path) -> None:
+def test_mergekit_goes_by_names_in_memory_where_files_name_experts_one_by_one(
+    family: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     import torch
     from mergekit.architecture import auto
     from safetensors.torch import load_file
@@ -104,3 +106,5 @@ def test_mergekit_goes_by_names_in_memory_where_files_name_experts_one_by_one(fa
     assert merged.keys() == stored.keys()
     for name, tensor in merged.items():
         torch.testing.assert_close(tensor, (stored[name] + other[name]) / 2)
+    assert 'logging.warning(f"Inferred' in inspect.getsource(auto), GONE
+    assert "Inferred" not in caplog.text
