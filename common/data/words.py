@@ -18,6 +18,7 @@ and Burmese 4 with their marks. Thirteen words are then about as unlikely to be 
 
 from __future__ import annotations
 
+import functools
 import html
 import re
 import unicodedata
@@ -69,8 +70,12 @@ def _ranges(places: list[int]) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in runs)
 
 
-def _pattern() -> re.Pattern[str]:
-    """Return what matches a word, with joiners inside, or a character of a script without spaces."""
+@functools.cache
+def _any() -> re.Pattern[str]:
+    """Return what matches a word, with joiners inside, or a character of a script without spaces.
+
+    It is made when a text needs it: a plan reads words of English alone.
+    """
     blocks = [block for _, found in _UNSPACED.values() for block in found]
     base = [c for first, last in blocks if last < 0x10000 for c in range(first, last + 1) if chr(c).isalnum()]
     unspaced = _ranges(sorted(base)) + "\U0001b000-\U0001b16f\U00020000-\U0003ffff"
@@ -81,26 +86,26 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(rf"{word}(?:(?:-\s*|'){word})*|[{unspaced}][{marks}]*")
 
 
-_ANY = _pattern()
-# The same for words as they are written; signs are a word where they stand alone, as in a | b.
+# Words as they are written; signs are a word where they stand alone, as in a | b.
 _ALONE = r"(?<!\S)(?:[^\w\s]|_)+(?!\S)"
 _WRITTEN_ASCII = re.compile(rf"[A-Za-z0-9]+(?:['-][A-Za-z0-9]+)*|{_ALONE}")
 _WRITTEN_SIMPLE = re.compile(rf"[^\W_]+(?:['\u2019-][^\W_]+)*|{_ALONE}")
-_WRITTEN = re.compile(rf"{_ANY.pattern}|{_ALONE}")
 
 
-def _plain_letters() -> dict[str, str]:
-    """Return the letters of Latin and Greek that have accents, each with the one that is left without them."""
+@functools.cache
+def _written() -> re.Pattern[str]:
+    return re.compile(rf"{_any().pattern}|{_ALONE}")
+
+
+@functools.cache
+def _plain_letters() -> tuple[dict[str, str], re.Pattern[str]]:
+    """Return the letters of Latin and Greek with accents, each with the one left without them; and what matches one."""
     plain = {"\u0110": "D", "\u0111": "d", "\u0131": "i", "\u0141": "L", "\u0142": "l", "\u00d8": "O", "\u00f8": "o"}
     for place in (*range(0xC0, 0x250), *range(0x370, 0x400), *range(0x1E00, 0x2000)):
         parts = unicodedata.normalize("NFD", chr(place))
         if len(parts) > 1 and all("\u0300" <= accent <= "\u036f" for accent in parts[1:]):
             plain[chr(place)] = parts[0]
-    return plain
-
-
-_PLAIN = _plain_letters()
-_ACCENTED = re.compile(f"[{_ranges(sorted(map(ord, _PLAIN)))}]")
+    return plain, re.compile(f"[{_ranges(sorted(map(ord, plain)))}]")
 
 
 class Cut(NamedTuple):
@@ -122,12 +127,13 @@ def cut(text: str) -> Cut:
         text = text.lower()
         found = _ASCII.findall(text)
     else:
-        text = _ACCENTED.sub(lambda letter: _PLAIN[letter[0]], _composed(text))
+        plain, accented = _plain_letters()
+        text = accented.sub(lambda letter: plain[letter[0]], _composed(text))
         simple = _NOT_SIMPLE.search(text) is None
         text = (text if simple else _LAYOUT.sub("", text)).casefold()
         for sign, usual in _SPELLINGS:
             text = text.replace(sign, usual)
-        found = (_SIMPLE if simple else _ANY).findall(text)
+        found = (_SIMPLE if simple else _any()).findall(text)
     joints = [i for i, word in enumerate(found) if "-" in word or "'" in word] if "-" in text or "'" in text else []
     if not joints:
         return Cut(found, None, (), ())
@@ -163,7 +169,7 @@ def written_words(text: str) -> list[str]:
     """Return the words of a text as they are written, and runs of signs that have blanks on both sides."""
     if text.isascii():
         return _WRITTEN_ASCII.findall(text)
-    return (_WRITTEN_SIMPLE if _NOT_SIMPLE.search(text) is None else _WRITTEN).findall(text)
+    return (_WRITTEN_SIMPLE if _NOT_SIMPLE.search(text) is None else _written()).findall(text)
 
 
 def weight_of(word: str) -> int:

@@ -103,6 +103,7 @@ def read_source(source: bytes) -> tuple[str, list[str]]:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16], imports
 
 
+@functools.cache
 def _path_of(module: str, repository: Path) -> Path | None:
     path = repository / Path(*module.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
