@@ -64,20 +64,21 @@ def head_of(run: RunSettings, train: Mapping[str, Any]) -> AddHead:
     from trl.trainer.utils import add_fused_lm_head
 
     theirs: AddHead = add_fused_lm_head
-    return theirs if run.token_metrics else functools.partial(add_head, theirs, entropy=_needs_entropy(train))
+    return functools.partial(add_head, theirs, entropy=_needs_entropy(train), lean=not run.token_metrics)
 
 
 def add_head(
     theirs: AddHead, model: Any, temperature: float = 1.0, cast_lm_head_to_fp32: bool = False,
-    outputs: Sequence[str] = ("log_probs",), *, entropy: bool = False,
+    outputs: Sequence[str] = ("log_probs",), *, entropy: bool = False, lean: bool = True,
 ) -> None:  # fmt: skip
-    """Give a model TRL's head, and the lean one before it, for calls that the lean one can answer."""
+    """Give a model TRL's head, and with `lean` ours before it, for calls that ours can answer."""
     from trl.trainer.utils import FusedCausalLMOutput
 
+    patches.name_parts(model)
     theirs(model, temperature=temperature, cast_lm_head_to_fp32=cast_lm_head_to_fp32, outputs=tuple(outputs))
     config = model.config.get_text_config()
     scaled = any(getattr(config, key, None) is not None for key in SCALES)
-    if "log_sum_sq_probs" in outputs or cast_lm_head_to_fp32 or scaled:
+    if not lean or "log_sum_sq_probs" in outputs or cast_lm_head_to_fp32 or scaled:
         return
     fallback = model.forward
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from common.config.schema import RunSettings
 from common.training.speed import scoring
@@ -124,6 +124,18 @@ def test_a_batch_without_answers_still_reaches_the_weights() -> None:
     assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 
+def test_a_model_that_names_its_base_model_wrongly_is_scored_too() -> None:
+    """TRL's head and ours look for it before anything trains, where DPO scores its reference."""
+    sizes = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 64, "intermediate_size_mlp": 64, "head_dim": 8}
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 2}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama4_text", **sizes, **shape))
+    given = batch([9, 4, 12])
+    ours, _ = scored(model, head_of(RUN, {}), given)
+    theirs, _ = scored(model, head_of(RunSettings(token_metrics=True), {}), given)
+    torch.testing.assert_close(ours.log_probs, theirs.log_probs)
+
+
 def test_capped_logits_go_on_to_trl() -> None:
     model = llama()
     model.config.final_logit_softcapping = 3.0
@@ -155,8 +167,14 @@ def test_trainers_outside_keep_trls_head() -> None:
     with scoring.scoring(RUN, {}):
         assert dpo_trainer.add_fused_lm_head is not add_fused_lm_head
     assert dpo_trainer.add_fused_lm_head is add_fused_lm_head
-    with scoring.scoring(RunSettings(token_metrics=True), {}):
-        assert dpo_trainer.add_fused_lm_head is add_fused_lm_head
+
+
+def test_with_every_metric_trls_head_scores() -> None:
+    ours, theirs = llama(), llama()
+    head_of(RUN, {})(ours)
+    head_of(RunSettings(token_metrics=True), {})(theirs)
+    files = [model.forward.__func__.__code__.co_filename for model in (ours, theirs)]
+    assert [file == scoring.__file__ for file in files] == [True, False]
 
 
 def test_what_is_not_measured_is_not_logged() -> None:
