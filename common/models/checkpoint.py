@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf
+from common.models.language_part import is_nested, part_of, renamed, require_language_model
 from common.models.remote_code import loadable
 from common.models.settings_files import CONFIG, check_settings, read_config
 from common.models.shards import check_shards, read_header, shards_of
@@ -32,7 +33,7 @@ HEADS = ("score.weight", "classifier.weight", "classifier.bias")  # of a classif
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h")
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -44,10 +45,43 @@ def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedMode
 
 
 def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:
-    """Load the model of a folder in float32, without a tokenizer. Raises DataError as `load` does."""
+    """Load the model of a folder in float32, without a tokenizer. Raises DataError as `load` does.
+
+    Of a checkpoint that reads images or sound too it is the language model (`common.models.language_part`).
+    """
     from transformers import AutoModelForCausalLM
 
-    return _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
+    part = None if folder.suffix == SUFFIX or model.trust_remote_code else _language_part(folder)
+    if part is None:
+        return _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
+    how |= {"config": part, "key_mapping": renamed(folder, _unfilled(part))}
+    loaded = _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
+    del loaded._weight_conversions  # by which transformers 5.23 would save it under the names of the whole
+    return loaded
+
+
+def _language_part(folder: Path) -> PreTrainedConfig | None:
+    """Return the configuration of the language model within a checkpoint, None for one that is a language model.
+
+    Raises DataError for a checkpoint that is neither.
+    """
+    from transformers import AutoConfig
+
+    place = loadable(folder, trusted=False)
+    with explain_loading("configuration of", folder):
+        config = AutoConfig.from_pretrained(place)
+    part = part_of(config)
+    require_language_model(part or config, folder / CONFIG)
+    return part
+
+
+def _unfilled(config: PreTrainedConfig, trusted: bool = False) -> PreTrainedModel:
+    """Build a model without its weights."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
 
 
 def _load(
@@ -66,9 +100,10 @@ def _load(
         with explain_loading(name, folder):
             loaded, report = auto.from_pretrained(place, use_safetensors=True, **how)
     if unfilled := sorted(set(report["missing_keys"]) - set(new)):
+        advice = "Take a checkpoint of its language model alone." if "key_mapping" in how else COPY_AGAIN
         raise DataError(
             f"The {name} {folder} lacks tensors of its model ({len(unfilled)}), such as {unfilled[0]}; they would be "
-            f"random. {COPY_AGAIN}"
+            f"random. {advice}"
         )
     known = {_of_any_layer(tensor) for tensor in loaded.state_dict()}
     numbered = [tensor for tensor in sorted(report["unexpected_keys"]) if _of_any_layer(tensor) != tensor]
@@ -157,10 +192,30 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
         else:
             trusted = model.trust_remote_code
             tokenizer = AutoTokenizer.from_pretrained(loadable(folder, trusted), trust_remote_code=trusted)
+            if not trusted and (folder / CONFIG).is_file() and is_nested(read_config(folder)):
+                _check_alone(tokenizer, folder)
         wrong = fault_of(tokenizer)
     if wrong:
         raise DataError(f"The tokenizer of {folder} {wrong}. {COPY_AGAIN}")
     return tokenizer
+
+
+def _check_alone(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Check that a tokenizer cuts texts in the same way beside the language model alone. Raises DataError.
+
+    transformers 5.23 reads the same file as another class for some types of models, with rules of that class.
+    """
+    from transformers import AutoTokenizer
+
+    part = _language_part(folder)
+    alone = AutoTokenizer.from_pretrained(folder, config=part) if part is not None else tokenizer
+    rules, own = (getattr(one, "backend_tokenizer", None) for one in (tokenizer, alone))
+    if rules is not None and own is not None and rules.to_str() != own.to_str():
+        raise DataError(
+            f"The tokenizer of {folder} is read as {type(tokenizer).__name__} beside the whole model, and as "
+            f"{type(alone).__name__} beside its language model, which cuts texts otherwise. Take a checkpoint of the "
+            "language model alone."
+        )
 
 
 def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
@@ -168,33 +223,36 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
 
     Raises DataError naming the folder.
     """
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+    from transformers import AutoConfig, GenerationConfig
 
-    place = loadable(folder, model.trust_remote_code)
+    trusted = model.trust_remote_code
+    part = None if folder.suffix == SUFFIX or trusted else _language_part(folder)
+    place = loadable(folder, trusted)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_loading("configuration of", folder))
-        how: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+        how: dict[str, Any] = {"trust_remote_code": trusted}
         if folder.suffix == SUFFIX:
             place, how["gguf_file"] = stack.enter_context(_alone(folder)), folder.name
-        config = AutoConfig.from_pretrained(place, **how)
-        with torch.device("meta"):
-            skeleton = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+        skeleton = _unfilled(part or AutoConfig.from_pretrained(place, **how), trusted)
         if (place / "generation_config.json").is_file():
             skeleton.generation_config = GenerationConfig.from_pretrained(place)
     if folder.is_dir():
-        _check_shapes(skeleton, folder)
+        _check_shapes(skeleton, folder, {} if part is None else renamed(folder, skeleton))
     return skeleton
 
 
-def _check_shapes(skeleton: Any, folder: Path) -> None:
-    """Check that tensors have the shapes that config.json says; older names of some are not looked for."""
+def _check_shapes(skeleton: Any, folder: Path, names: Mapping[str, str]) -> None:
+    """Check that tensors have the shapes that config.json says; older names of some are not looked for.
+
+    `names` is how those of a part are called in it.
+    """
     expected = {name: list(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     for shard in shards_of(folder):
-        for name, entry in read_header(shard).items():
+        for stored, entry in read_header(shard).items():
+            name = next((re.sub(old, new, stored) for old, new in names.items() if re.match(old, stored)), stored)
             if entry["shape"] != expected.get(name, entry["shape"]):
                 raise DataError(
-                    f"{shard}: the tensor {name} has the shape {entry['shape']}; the model of {folder / CONFIG} has "
+                    f"{shard}: the tensor {stored} has the shape {entry['shape']}; the model of {folder / CONFIG} has "
                     f"{expected[name]}. Correct the sizes there, or give the files of one checkpoint."
                 )
 

@@ -8,6 +8,7 @@ A package is found through its list of files alone: nothing of it is imported or
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import math
 import os
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any
 
 from common.errors import DataError
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
+from common.models.language_part import is_nested, is_of_text, part_of
 from common.models.settings_files import CONFIG, read_config
 from common.models.shards import read_header, shards_of
+from common.store.cache import remembered
 from common.system.files import NotRegular, check_files, kind_of, read_bytes
 
 PACKAGE = "package:"
@@ -61,12 +64,29 @@ def config_of(place: Path) -> dict[str, Any]:
     if not (place / CONFIG).is_file():
         return {}
     found = read_config(place)
+    if is_nested(found):
+        found = {**found, **_of_part(place, found)}
     named = {new: found[old] for new, old in OLD_NAMES.items() if new not in found and found.get(old) is not None}
     sizes = {name: math.prod(tensor["shape"]) for shard in shards_of(place)
-             for name, tensor in read_header(shard).items()}  # fmt: skip
+             for name, tensor in read_header(shard).items() if not is_nested(found) or is_of_text(name)}  # fmt: skip
     if found.get("tie_word_embeddings", True) and len(sizes) > 1:
         sizes.pop("lm_head.weight", None)  # some store tied weights twice
     return {**found, **named, **({"parameters": sum(sizes.values())} if sizes else {})}
+
+
+def _of_part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the language model within a checkpoint, those that its config.json leaves out too."""
+
+    def read() -> dict[str, Any]:
+        from transformers import AutoConfig
+
+        try:
+            part = part_of(AutoConfig.from_pretrained(place))
+        except Exception:  # the stage says what is wrong with it
+            return {"part": {}}
+        return {"part": json.loads(part.to_json_string(use_diff=False)) if part is not None else {}}
+
+    return dict(remembered("parts", [config], read, lambda found: found["part"].items())["part"])
 
 
 def lacks_template(place: Path) -> bool:

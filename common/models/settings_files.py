@@ -21,6 +21,7 @@ from common.models.boundary import COPY_AGAIN
 from common.system.files import MIB, read_text_file
 
 CONFIG, GENERATION, TOKENIZER = "config.json", "generation_config.json", "tokenizer_config.json"
+NESTED = ("text_config", "thinker_config")  # keys of config.json under which a language model is a part of another
 ADAPTER = "adapter_config.json"
 TEMPLATE = "chat_template.jinja"
 SUFFIXES = (".json", ".safetensors", ".jinja", ".model", ".txt")  # of the files that may be read
@@ -130,6 +131,7 @@ def check_settings(folder: Path) -> None:
         if path.suffix in SUFFIXES:
             _require_file(path)
     config = read_config(folder)
+    _check_kind(folder / CONFIG, config)
     for name in RULES:
         if name != CONFIG and (folder / name).is_file():
             found = _read(folder / name)
@@ -162,6 +164,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
+    """Check that a model reads from left to right, as far as its config.json says. Raises DataError.
+
+    What its kind of model does by itself is known once transformers has read it (`contracts.check_decoder`).
+    """
+    named = next(iter(config.get("architectures") or ()), "")
+    if config.get("is_encoder_decoder") is True:
+        what = "has an encoder (is_encoder_decoder)"
+    elif named.endswith("ForMaskedLM") and config.get("is_decoder") is not True:
+        what = f"reads in both directions ({named})"
+    else:
+        return
+    raise DataError(
+        f"{path}: the model {what}; expected one that reads from left to right, such as Llama. Take another checkpoint."
+    )
+
+
 def _check_stops(path: Path, found: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Check that the tokens that a file names are in the vocabulary: no model writes others. Raises DataError."""
     size = config.get("vocab_size")
@@ -180,10 +199,12 @@ def _read(path: Path) -> dict[str, Any]:
     found = read_json(path, strict=False)
     if not isinstance(found, dict):
         raise DataError(f"{path} holds {quoted(found)}; expected a JSON object with {holds}. {COPY_AGAIN}")
-    for key, (expected, fits) in rules.items():
-        value = found.get(key)
-        if value is not None and not fits(value):
-            raise DataError(
-                f"{path}: {key} is {quoted(value)}; expected {expected}. Correct the file, or copy it again."
-            )
+    nested = [(f"{key}.", part) for key in NESTED if isinstance(part := found.get(key), dict)]
+    for place, settings in (("", found), *nested):
+        for key, (expected, fits) in rules.items():
+            value = settings.get(key)
+            if value is not None and not fits(value):
+                raise DataError(
+                    f"{path}: {place}{key} is {quoted(value)}; expected {expected}. Correct the file, or copy it again."
+                )
     return found

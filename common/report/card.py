@@ -8,9 +8,9 @@ It puts the parts in order: results are read in `common.report.chain`, the table
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from common.config.kinds import kind_of
 from common.evaluation.comparison import Comparison, TextComparison
@@ -173,14 +173,20 @@ def _origin(chain: Chain) -> str:
     title, kept = str(record.get("title")), str(record["id"])
     if record.get("origin") == "hub" or record.get("revision"):
         commit = f" at commit {code(record['revision'])}" if record.get("revision") else ""
-        return f"It starts from {_on_hub(title)}{commit}."
+        return f"It starts from {_on_hub(title)}{commit}.{_adjusted(record)}"
     if record.get("origin") == "package":
         place = f"the installed Python package {code(kept)}"
     else:
         place = f"the local {'GGUF file' if kept.endswith('.gguf') else 'folder'} {code(kept)}"
     name = "" if title in ("None", LOCAL, kept) else f", whose files name it {plain(title)}"
     made = f" They say that it was made from {_on_hub(str(found))}." if (found := record.get("base_model")) else ""
-    return f"It starts from the checkpoint in {place}{name}.{made}"
+    return f"It starts from the checkpoint in {place}{name}.{made}{_adjusted(record)}"
+
+
+def _adjusted(record: Mapping[str, Any]) -> str:
+    """Say what the base stage changed of a given checkpoint before anything was trained."""
+    notes = record.get("adjusted") or ()
+    return f" Before training: {plain('; '.join(map(str, notes)))}." if notes else ""
 
 
 def _on_hub(name: str) -> str:

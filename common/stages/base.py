@@ -18,6 +18,7 @@ from common.errors import ConfigError, DataError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.growth.pair_configs import require_plain_folder
+from common.models.language_part import note_part
 from common.models.limits import try_tokenizer
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
@@ -99,6 +100,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     require_plain_folder(folder)
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
+    adjusted = note_part(folder, model)
     if getattr(model, "is_quantized", False):
         raise DataError(
             f"{folder} holds quantised weights (quantization_config in config.json), which cannot be trained or saved "
@@ -106,7 +108,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
         )
     check_loaded(model, tokenizer, settings, folder)
     set_seed(context.config.seed)  # rows of new tokens are drawn
-    adjusted = _adjust(model, tokenizer, settings)
+    adjusted += _adjust(model, tokenizer, settings)
     contracts.check_reads(model, text_probe(tokenizer))
     for note in adjusted:
         context.console.line(f"  {context.stage}: {note}")

@@ -1,6 +1,7 @@
 """Every causal architecture of transformers, in small and with random weights, through a whole chain.
 
-`just bench architectures` takes about an hour on one core; `names=mamba,gpt_oss` takes some.
+`just bench architectures` takes about two hours on one core; `names=mamba,gpt_oss` takes some. Of those that read
+images or sound too, the whole model is the checkpoint.
 
 Each line says how the chain ended: `through`, or the sentence with which the product refused it. A traceback is a miss.
 Those that cannot be built by the sizes below are left out, with a line each.
@@ -24,6 +25,8 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.run import execute
 from common.errors import RecipeError
+from common.models.language_part import PLAIN as PLAIN_KINDS
+from common.models.language_part import part_of
 from tests.conftest import REPOSITORY
 from tests.end_to_end.test_families import ROLES, WORDS, Family, make_tokenizer
 
@@ -66,28 +69,57 @@ OWN: dict[str, dict[str, Any]] = {  # of hybrid ones, so that one of two layers 
 LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type", "block_types")  # lists of one name for each layer
 
 
+SENSES: dict[str, int] = {  # sizes of what reads images or sound
+    **dict.fromkeys(("hidden_size", "out_hidden_size", "embed_dim", "output_dim", "vision_output_dim"), 32),
+    "intermediate_size": 64, "image_size": 28, "patch_size": 14,
+    **dict.fromkeys(("num_hidden_layers", "depth"), 2), **dict.fromkeys(("num_attention_heads", "num_heads"), 4),
+}  # fmt: skip
+
+
 def small(name: str, tokenizer: Any) -> Any:
     """Return a model of an architecture with two layers and random weights."""
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM
 
     usual = AutoConfig.for_model(name)
-    known = usual.to_dict()
-    sizes: dict[str, Any] = {key: size for key, size in SMALL.items() if isinstance(known.get(key), int)}
+    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("eos", "bos", "pad")}
+    torch.manual_seed(0)
+    if usual.get_text_config() is usual:
+        return AutoModelForCausalLM.from_config(type(usual)(**_sizes(usual), **ids, vocab_size=len(tokenizer)))
+    parts: dict[str, Any] = {}
+    for key, kind in usual.sub_configs.items():
+        if (part := getattr(usual, key, None) or (kind() if kind is not AutoConfig else None)) is not None:
+            is_text = part is usual.get_text_config()
+            sizes = {**_sizes(part), **ids, "vocab_size": len(tokenizer)} if is_text else _known(part, SENSES)
+            parts[key] = {**sizes, "model_type": part.model_type}
+            if part.model_type in PLAIN_KINDS:  # of heads of 8
+                rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+                parts[key]["rope_parameters"] = rope
+    return AutoModelForMultimodalLM.from_config(type(usual)(**parts, **ids))
+
+
+def _known(config: Any, sizes: dict[str, int]) -> dict[str, Any]:
+    """Return those sizes that a configuration has."""
+    known = config.to_dict()
+    return {key: size for key, size in sizes.items() if isinstance(known.get(key), int)}
+
+
+def _sizes(config: Any) -> dict[str, Any]:
+    """Return the sizes of a language model of a kind."""
+    known, sizes = config.to_dict(), _known(config, SMALL)
     if "kv_lora_rank" in known:  # whose heads share no keys
         sizes["num_key_value_heads"] = SMALL["num_attention_heads"]
     for key in LAYERS:
         if kinds := list(dict.fromkeys(kind for kind in known.get(key) or () if isinstance(kind, str))):
             sizes[key] = (kinds * 2)[:2]
-    sizes |= OWN.get(name, {})
-    sizes |= {"is_decoder": True} if "is_decoder" in known else {}
-    sizes |= {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("eos", "bos", "pad")}
-    torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(type(usual)(**sizes, vocab_size=len(tokenizer)))
+    sizes |= OWN.get(config.model_type, {})
+    return sizes | ({"is_decoder": True} if "is_decoder" in known else {})
 
 
 def chain(name: str, peft: str, to: Connection) -> None:
     """Take one architecture through the chain and send how that ended, and whether it is as it should be."""
+    from transformers import AutoTokenizer
+
     with contextlib.redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         tokenizer, root = make_tokenizer(PLAIN), Path(folder)
         try:
@@ -98,6 +130,8 @@ def chain(name: str, peft: str, to: Connection) -> None:
             return
         model.save_pretrained(root / name)
         tokenizer.save_pretrained(root / name)
+        if (part := part_of(model.config)) is not None:  # whose kind may read a tokenizer's file by rules of its own
+            AutoTokenizer.from_pretrained(root / name, config=part).save_pretrained(root / name)
         words = {**WORDS, "pipeline": "full", "model.path": str(root / name), "out": str(root / "out")}
         if peft != "full":
             words |= {f"{stage}.peft": peft for stage in ("cpt", "sft", "dpo")}
@@ -123,12 +157,13 @@ def quiet_chain(name: str, peft: str, to: Connection) -> None:
 def main(names: str = "", peft: str = "full") -> int:
     """Print a line for each architecture, and how many ended how. Return the number of tracebacks."""
     import transformers
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers.models.auto import modeling_auto as known
 
     context, ended = multiprocessing.get_context("forkserver"), Counter[str]()
     context.set_forkserver_preload([__name__, "trl", "transformers.models.auto.modeling_auto"])  # once for all chains
     print(f"transformers {transformers.__version__}, peft={peft}")
-    for name in filter(None, names.split(",")) if names else sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
+    every = {*known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *known.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES}
+    for name in filter(None, names.split(",")) if names else sorted(every):
         began = time.monotonic()
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(target=quiet_chain, args=(name, peft, theirs))

@@ -138,6 +138,11 @@ PLANNED: dict[str, Case] = {
     "true for a size": (put(CONFIG, head_dim=True), "head_dim is True; expected a whole number"),
     "no layer": (put(CONFIG, num_hidden_layers=0), "num_hidden_layers is 0; expected a whole number from 1 to 10,000"),
     "layers without end": (put(CONFIG, num_hidden_layers=10**9), "num_hidden_layers is 1000000000; expected"),
+    "layers without end, of a part": (
+        put(CONFIG, text_config={"num_hidden_layers": 10**9}), "text_config.num_hidden_layers is 1000000000; expected"
+    ),
+    "an encoder": (put(CONFIG, is_encoder_decoder=True), "the model has an encoder (is_encoder_decoder); expected one"),
+    "words that are hidden": (put(CONFIG, architectures=["BertForMaskedLM"]), "in both directions (BertForMaskedLM)"),
     "a length as a list": (put(CONFIG, max_position_embeddings=[64]), "max_position_embeddings is [64]; expected"),
     "eps that is NaN": (put(CONFIG, rms_norm_eps=math.nan), "rms_norm_eps is nan; expected a number from 0 on"),
     "a negative eps": (put(CONFIG, rms_norm_eps=-1.0), "rms_norm_eps is -1.0; expected a number from 0 on"),
@@ -176,7 +181,7 @@ PLANNED: dict[str, Case] = {
 # What a run sees before its first stage: how libraries take the configuration and the tokenizer.
 TRIED: dict[str, Case] = {
     "unknown model type": (put(CONFIG, model_type="frob"), "model type `frob`"),
-    "a model without text": (put(CONFIG, model_type="clip"), "CLIPConfig"),
+    "a model without text": (put(CONFIG, model_type="clip"), "model_type clip_text_model is nothing that"),
     "heads that do not divide": (put(CONFIG, num_attention_heads=5), "not a multiple of the number of attention heads"),
     "unknown activation": (put(CONFIG, hidden_act="frob"), "frob"),
     "unknown rope": (put(CONFIG, rope_scaling="yes"), "rope_parameters"),

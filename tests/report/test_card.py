@@ -127,6 +127,11 @@ def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artif
             "in the installed Python package `llm-smol 0.1`, whose files name it Smol 135M.",
             None,
         ),
+        (
+            {"id": "ours", "title": "local checkpoint", "origin": "local", "adjusted": ["padding is 'p'", "2 new"]},
+            "in the local folder `ours`. Before training: padding is 'p'; 2 new.",
+            None,
+        ),
     ],
 )
 def test_the_card_says_where_the_first_model_came_from(
