@@ -25,7 +25,9 @@ OTHER_SENSES = (  # how parts of names begin that are none of its tensors
     "vision", "visual", "audio", "image", "multi_modal", "mm_", "connector", "embed_vision", "embed_audio", "mtp",
     "aligner", "patch_",
 )  # fmt: skip
-TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+OF_WHOLE = (  # keys that the whole checkpoint's settings decide
+    "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "quantization_config",
+)  # fmt: skip
 # Language models that count places of images in three directions, and are on text alone what these are.
 PLAIN = {
     "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_5_omni_text": "qwen2",
@@ -47,13 +49,14 @@ def is_of_text(name: str) -> bool:
 def part_of(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """Return the configuration of the language model within a checkpoint; None for a checkpoint that is one itself.
 
-    Which tokens begin, end and fill a text, and whether the head is the embedding, is the whole checkpoint's to say.
+    Which tokens begin, end and fill a text, whether the head is the embedding, and in what numbers weights are packed
+    is the whole checkpoint's to say.
     """
     text = config.get_text_config()
     if text is config or getattr(config, "is_encoder_decoder", False):
         return None
     text = _plain(text) if text.model_type in PLAIN else copy.deepcopy(text)
-    for key in (*TOKENS, "tie_word_embeddings"):
+    for key in OF_WHOLE:
         if (value := getattr(config, key, None)) is not None:
             setattr(text, key, value)
     return text

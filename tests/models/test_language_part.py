@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,16 @@ def test_stops_and_tied_weights_are_what_the_whole_says() -> None:
     assert (part.eos_token_id, part.tie_word_embeddings) == ([1, 7], True)
     assert config.text_config.tie_word_embeddings is False
     assert part_of(AutoConfig.for_model("llama")) is None
+
+
+def test_packed_weights_are_not_taken_for_numbers(tmp_path: Path) -> None:
+    """As of Ministral 3, whose scales stand in tensors of their own."""
+    folder = publish("mistral3", tmp_path)
+    settings_file = folder / "config.json"
+    packed = {**json.loads(settings_file.read_text()), "quantization_config": {"quant_method": "fp8"}}
+    settings_file.write_text(json.dumps(packed))
+    with pytest.raises(DataError, match="cannot be loaded: .*FP8"):
+        checkpoint.load_model(folder, settings(folder))
 
 
 def test_a_part_that_is_no_language_model_of_its_own_is_refused(tmp_path: Path) -> None:
