@@ -20,7 +20,7 @@ from common.cost.outlook import Outlook
 from common.engine.fingerprint import task_folders
 from common.evaluation.hub_tasks import hub_tasks
 from common.machine import unused_gpu
-from common.models.facts import without_template
+from common.models.facts import whole_of, without_template
 
 if TYPE_CHECKING:
     from common.engine.plan import Plan, Step
@@ -136,6 +136,7 @@ def totals(made: Plan) -> list[str]:
         ", ".join(parts),
         *_rows(outlook, names),
         *_basis(outlook),
+        *_part(outlook.config.model),
         *_template(outlook.config.model),
         *uncertain(outlook, names),
     ]
@@ -168,6 +169,12 @@ def _rows(outlook: Outlook, names: Sequence[str]) -> list[str]:
                 "unless you asked for them by name; others stop at once."
             )
     return lines
+
+
+def _part(model: ModelSettings) -> list[str]:
+    """Return a line for a checkpoint of which the language model alone is trained, as far as a plan can see."""
+    kind = whole_of(model)
+    return [f"The checkpoint reads more than text ({kind}): its language model alone is trained."] if kind else []
 
 
 def _template(model: ModelSettings) -> list[str]:

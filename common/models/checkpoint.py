@@ -21,8 +21,9 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf
-from common.models.language_part import is_nested, part_of, renamed, require_language_model
-from common.models.remote_code import loadable
+from common.models.language_part import is_nested, is_tied, part_of, renamed, require_language_model
+from common.models.packed import unpacked
+from common.models.remote_code import AUTO_MAP, loadable
 from common.models.settings_files import CONFIG, check_settings, read_config
 from common.models.shards import check_shards, read_header, shards_of
 from common.models.tokenizer import fault_of
@@ -51,28 +52,36 @@ def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedMode
     """
     from transformers import AutoModelForCausalLM
 
-    part = None if folder.suffix == SUFFIX or model.trust_remote_code else _language_part(folder)
-    if part is None:
+    given, part = _settings_of(folder, model.trust_remote_code)
+    config = None if given is None else unpacked(part or given)
+    if part is None and config is None:
         return _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
-    how |= {"config": part, "key_mapping": renamed(folder, _unfilled(part))}
-    loaded = _load(AutoModelForCausalLM, "checkpoint", folder, model, **how)
-    del loaded._weight_conversions  # by which transformers 5.23 would save it under the names of the whole
+    how["config"] = config or part
+    if part is not None:
+        with explain_loading("configuration of", folder):
+            how["key_mapping"] = renamed(folder, _unfilled(part))
+    loaded = _load(AutoModelForCausalLM, "checkpoint", folder, model, **how).float()
+    del loaded._weight_conversions  # by which transformers 5.23 would save it under the names of what was read
     return loaded
 
 
-def _language_part(folder: Path) -> PreTrainedConfig | None:
-    """Return the configuration of the language model within a checkpoint, None for one that is a language model.
+def _settings_of(folder: Path, trusted: bool) -> tuple[PreTrainedConfig | None, PreTrainedConfig | None]:
+    """Return the configuration of a checkpoint, and that of the language model within it where it is a part.
 
-    Raises DataError for a checkpoint that is neither.
+    A GGUF file has none that is read here, and nor has a checkpoint whose own code builds its model. Raises DataError
+    for a checkpoint without a language model.
     """
     from transformers import AutoConfig
 
+    if folder.suffix == SUFFIX or (trusted and AUTO_MAP in read_config(folder)):
+        return None, None
     place = loadable(folder, trusted=False)
     with explain_loading("configuration of", folder):
-        config = AutoConfig.from_pretrained(place)
-    part = part_of(config)
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False)
+        if (part := part_of(config)) is not None:
+            part.tie_word_embeddings = is_tied(folder)
     require_language_model(part or config, folder / CONFIG)
-    return part
+    return config, part
 
 
 def _unfilled(config: PreTrainedConfig, trusted: bool = False) -> PreTrainedModel:
@@ -192,23 +201,25 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
         else:
             trusted = model.trust_remote_code
             tokenizer = AutoTokenizer.from_pretrained(loadable(folder, trusted), trust_remote_code=trusted)
-            if not trusted and (folder / CONFIG).is_file() and is_nested(read_config(folder)):
-                _check_alone(tokenizer, folder)
+            if (folder / CONFIG).is_file() and is_nested(read_config(folder)):
+                _check_alone(tokenizer, folder, trusted)
         wrong = fault_of(tokenizer)
     if wrong:
         raise DataError(f"The tokenizer of {folder} {wrong}. {COPY_AGAIN}")
     return tokenizer
 
 
-def _check_alone(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def _check_alone(tokenizer: PreTrainedTokenizerBase, folder: Path, trusted: bool) -> None:
     """Check that a tokenizer cuts texts in the same way beside the language model alone. Raises DataError.
 
     transformers 5.23 reads the same file as another class for some types of models, with rules of that class.
     """
     from transformers import AutoTokenizer
 
-    part = _language_part(folder)
-    alone = AutoTokenizer.from_pretrained(folder, config=part) if part is not None else tokenizer
+    _, part = _settings_of(folder, trusted)
+    if part is None:
+        return
+    alone = AutoTokenizer.from_pretrained(folder, config=part, trust_remote_code=False)
     rules, own = (getattr(one, "backend_tokenizer", None) for one in (tokenizer, alone))
     if rules is not None and own is not None and rules.to_str() != own.to_str():
         raise DataError(
@@ -226,7 +237,7 @@ def load_skeleton(folder: Path, model: ModelSettings) -> PreTrainedModel:
     from transformers import AutoConfig, GenerationConfig
 
     trusted = model.trust_remote_code
-    part = None if folder.suffix == SUFFIX or trusted else _language_part(folder)
+    _, part = _settings_of(folder, trusted)
     place = loadable(folder, trusted)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explain_loading("configuration of", folder))

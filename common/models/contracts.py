@@ -127,6 +127,8 @@ def check_decoder(model: Any) -> None:
     with_encoder = config.model_type in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
     if with_encoder or getattr(config, "is_encoder_decoder", False):
         what = "is of a kind with an encoder"
+    elif config.get_text_config() is not config:  # as code of its own may build it
+        what = "is a language model and more"
     # GPT-NeoX knows the key too, and reads from left to right whatever it says.
     elif config.model_type in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and getattr(config, "is_decoder", None) is False:
         what = "reads in both directions (is_decoder is false)"

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import kind_of
 from common.config.schema import ModelFacts, ModelSettings
 from common.errors import ConfigError, DataError
+from common.models.language_part import is_nested
 from common.models.local import config_of, lacks_template, locate
+from common.models.settings_files import read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,6 +94,16 @@ def without_template(model: ModelSettings) -> bool:
         return lacks_template(locate(model.path))
     except DataError:  # of the Hub
         return False
+
+
+def whole_of(model: ModelSettings) -> str | None:
+    """Return the kind of a given checkpoint of which a language model is a part, as far as a plan can see; else None.
+
+    Raises DataError where its config.json cannot be right.
+    """
+    place = known_folder(model)
+    found = read_config(place) if place is not None else {}
+    return str(found.get("model_type")) if is_nested(found) else None
 
 
 def _shape(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,57 +23,69 @@ if TYPE_CHECKING:
 
 OTHER_SENSES = (  # how parts of names begin that are none of its tensors
     "vision", "visual", "audio", "image", "multi_modal", "mm_", "connector", "embed_vision", "embed_audio", "mtp",
-    "aligner", "patch_",
+    "aligner", "patch_", "talker", "token2wav", "code2wav",
 )  # fmt: skip
-OF_WHOLE = (  # keys that the whole checkpoint's settings decide
-    "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "quantization_config",
-)  # fmt: skip
+OTHER_CONFIGS = ("vision_config", "audio_config")  # beside which older files have the language model's keys
+OF_WHOLE = ("bos_token_id", "eos_token_id", "pad_token_id", "quantization_config")  # keys that the whole decides
 # Language models that count places of images in three directions, and are on text alone what these are.
-PLAIN = {
-    "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_5_omni_text": "qwen2",
-    "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe",
+SAME_ON_TEXT = {
+    "qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen2_5_omni_text": "qwen2", "qwen3_vl_text": "qwen3",
 }  # fmt: skip
-DIRECTIONS = ("mrope_section", "mrope_interleaved")  # keys of rope_parameters that say how
+DIRECTIONS = ("mrope_section", "mrope_interleaved", "type")  # keys of rope_parameters that say how
+TABLES = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")  # names of embeddings
+HEAD = "lm_head."
 
 
 def is_nested(config: Mapping[str, Any]) -> bool:
     """Whether a config.json has a language model as a part of it."""
-    return any(isinstance(config.get(key), dict) for key in NESTED)
+    return any(isinstance(config.get(key), dict) for key in (*NESTED, *OTHER_CONFIGS))
 
 
-def is_of_text(name: str) -> bool:
-    """Whether a tensor of such a checkpoint is of its language model, by the words that published ones use."""
-    return not any(part.startswith(OTHER_SENSES) for part in name.split("."))
+def text_tensors(stored: Collection[str]) -> list[str]:
+    """Return which tensors of such a checkpoint are of its language model, as far as their names say."""
+    of_text = [name for name in stored if not any(part.startswith(OTHER_SENSES) for part in name.split("."))]
+    tables = [name for name in of_text if name.endswith(TABLES)]
+    before = min((name.removesuffix(next(filter(name.endswith, TABLES))) for name in tables), key=len, default="")
+    return [name for name in of_text if name.startswith(before) or HEAD in name]
 
 
 def part_of(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """Return the configuration of the language model within a checkpoint; None for a checkpoint that is one itself.
 
-    Which tokens begin, end and fill a text, whether the head is the embedding, and in what numbers weights are packed
-    is the whole checkpoint's to say.
+    Which tokens begin, end and fill a text, and how weights are packed, is the whole checkpoint's to say.
     """
-    text = config.get_text_config()
-    if text is config or getattr(config, "is_encoder_decoder", False):
+    if getattr(config, "is_encoder_decoder", False) or (text := config.get_text_config()) is config:
         return None
-    text = _plain(text) if text.model_type in PLAIN else copy.deepcopy(text)
+    text = _in_one_direction(text) if text.model_type in SAME_ON_TEXT else copy.deepcopy(text)
     for key in OF_WHOLE:
         if (value := getattr(config, key, None)) is not None:
             setattr(text, key, value)
     return text
 
 
-def _plain(text: PreTrainedConfig) -> PreTrainedConfig:
-    """Return the same model in one direction."""
+def _in_one_direction(text: PreTrainedConfig) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    of_all = {"model_type", "architectures", "transformers_version"}
-    said = {key: value for key, value in text.to_dict().items() if key not in of_all}
-    if text.model_type == "qwen3_vl_moe_text":
-        said["norm_topk_prob"] = True  # it always evens the weights of the experts it chose
+    of_kind = {"model_type", "architectures", "transformers_version"}
+    said = {key: value for key, value in text.to_dict().items() if key not in of_kind}
     rope = {key: value for key, value in (said.get("rope_parameters") or {}).items() if key not in DIRECTIONS}
     if rope:
         said["rope_parameters"] = rope
-    return AutoConfig.for_model(PLAIN[text.model_type], **said)
+    return AutoConfig.for_model(SAME_ON_TEXT[text.model_type], **said)
+
+
+def is_tied(folder: Path) -> bool:
+    """Whether the head of a checkpoint's language model is its embedding.
+
+    Without a head in the files it is. With one it is where config.json says so; defaults of transformers are of no use,
+    as those of a whole and of its part differ.
+    """
+    names = [name for shard in shards_of(folder) for name in read_header(shard)]
+    if not any(HEAD in name for name in text_tensors(names)):
+        return True
+    found = read_config(folder)
+    stated = [place.get("tie_word_embeddings") for place in (found, *(found.get(key) or {} for key in NESTED))]
+    return next((bool(value) for value in stated if value is not None), False)
 
 
 def require_language_model(config: PreTrainedConfig, place: Path) -> None:
@@ -93,31 +105,31 @@ def renamed(folder: Path, skeleton: PreTrainedModel) -> dict[str, str]:
     It is known by its embedding: what stands before the name there stands before all its names, but for the head.
     Raises DataError where there is no such tensor, or several.
     """
-    table = next(
-        name for name, weight in skeleton.named_parameters() if weight is skeleton.get_input_embeddings().weight
-    )
+    embedding = skeleton.get_input_embeddings().weight
+    table = next(name for name, weight in skeleton.named_parameters() if weight is embedding)
     prefix = f"{skeleton.base_model_prefix}." if table.startswith(f"{skeleton.base_model_prefix}.") else ""
-    stored = [name for shard in shards_of(folder) for name in read_header(shard)]
-    return _renamed(folder, stored, table.removeprefix(prefix), prefix)
-
-
-def _renamed(folder: Path, stored: Collection[str], table: str, prefix: str) -> dict[str, str]:
-    before = sorted(name.removesuffix(table) for name in stored if name == table or name.endswith(f".{table}"))
-    if len(before) != 1:
+    table = table.removeprefix(prefix)
+    stored = text_tensors([name for shard in shards_of(folder) for name in read_header(shard)])
+    tables = [name for name in stored if name == table or name.endswith(f".{table}")]
+    if len(tables) != 1:
         raise DataError(
-            f"{folder}: {len(before)} tensors are called …{table}; expected one, the embedding of its language model. "
+            f"{folder}: {len(tables)} tensors are called …{table}; expected one, the embedding of its language model. "
             "Give a checkpoint of the language model alone."
         )
-    found = {"^" + re.escape(before[0]): prefix} if before[0] != prefix else {}
-    heads = {name for name in stored if re.search(r"(^|\.)lm_head\.", name)}
-    return found | {"^" + re.escape(name[: name.index("lm_head.")]): "" for name in heads if name[0:8] != "lm_head."}
+    before = tables[0].removesuffix(table)
+    heads = {name[: name.index(HEAD)] for name in stored if re.search(rf"(^|\.){re.escape(HEAD)}", name)}
+    head = max((place for place in heads if tables[0].startswith(place)), key=len, default="")
+    found = {f"^{re.escape(head + HEAD)}": HEAD} if head else {}
+    if before != prefix:
+        found[f"^{re.escape(before)}(?!{re.escape(HEAD)})"] = prefix
+    return found
 
 
 def note_part(folder: Path, model: PreTrainedModel) -> list[str]:
     """Return a line about a checkpoint whose language model was taken; nothing for others."""
-    if not folder.is_dir() or not is_nested(config := read_config(folder)):
+    config = read_config(folder) if folder.is_dir() else {}
+    given, taken = config.get("model_type"), model.config.model_type
+    if not is_nested(config) or given == taken:
         return []
-    return [
-        f"of {config.get('model_type')}, which reads more than text, the language model was taken "
-        f"({model.config.model_type}); the result reads text alone"
-    ]
+    reads = "the result reads text alone"
+    return [f"of {given}, which reads more than text, the language model was taken ({taken}); {reads}"]

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
 from common.errors import DataError
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
-from common.models.language_part import is_nested, is_of_text, part_of
+from common.models.language_part import is_nested, is_tied, part_of, text_tensors
+from common.models.packed import weights_in
 from common.models.settings_files import CONFIG, read_config
 from common.models.shards import read_header, shards_of
 from common.store.cache import remembered
 from common.system.files import NotRegular, check_files, kind_of, read_bytes
 
 PACKAGE = "package:"
+PARTS_FORMAT = 1  # of what is remembered about language models within checkpoints; one more where it changes
 OLD_NAMES = {  # today's key -> GPT-2's
     "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
@@ -67,8 +68,10 @@ def config_of(place: Path) -> dict[str, Any]:
     if is_nested(found):
         found = {**found, **_of_part(place, found)}
     named = {new: found[old] for new, old in OLD_NAMES.items() if new not in found and found.get(old) is not None}
-    sizes = {name: math.prod(tensor["shape"]) for shard in shards_of(place)
-             for name, tensor in read_header(shard).items() if not is_nested(found) or is_of_text(name)}  # fmt: skip
+    sizes = {name: weights_in(name, tensor["shape"]) for shard in shards_of(place)
+             for name, tensor in read_header(shard).items()}  # fmt: skip
+    if is_nested(found):
+        sizes = {name: sizes[name] for name in text_tensors(sizes)}
     if found.get("tie_word_embeddings", True) and len(sizes) > 1:
         sizes.pop("lm_head.weight", None)  # some store tied weights twice
     return {**found, **named, **({"parameters": sum(sizes.values())} if sizes else {})}
@@ -80,13 +83,15 @@ def _of_part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         from transformers import AutoConfig
 
-        try:
-            part = part_of(AutoConfig.from_pretrained(place))
-        except Exception:  # the stage says what is wrong with it
-            return {"part": {}}
+        part = part_of(AutoConfig.from_pretrained(place, trust_remote_code=False))
         return {"part": json.loads(part.to_json_string(use_diff=False)) if part is not None else {}}
 
-    return dict(remembered("parts", [config], read, lambda found: found["part"].items())["part"])
+    facts = [PARTS_FORMAT, importlib.metadata.version("transformers"), config]
+    try:
+        part: dict[str, Any] = remembered("parts", facts, read, lambda found: found["part"].items())["part"]
+    except Exception:  # of whatever transformers stumbles over; the stage says what is wrong
+        return {}
+    return {**part, "tie_word_embeddings": is_tied(place)} if part else {}
 
 
 def lacks_template(place: Path) -> bool:

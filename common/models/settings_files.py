@@ -131,7 +131,6 @@ def check_settings(folder: Path) -> None:
         if path.suffix in SUFFIXES:
             _require_file(path)
     config = read_config(folder)
-    _check_kind(folder / CONFIG, config)
     for name in RULES:
         if name != CONFIG and (folder / name).is_file():
             found = _read(folder / name)
@@ -164,11 +163,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
-    """Check that a model reads from left to right, as far as its config.json says. Raises DataError.
+def require_decoder(folder: Path) -> None:
+    """Check that the model of a folder reads from left to right, as far as its config.json says. Raises DataError.
 
     What its kind of model does by itself is known once transformers has read it (`contracts.check_decoder`).
     """
+    config = read_config(folder) if folder.is_dir() else {}
     named = next(iter(config.get("architectures") or ()), "")
     if config.get("is_encoder_decoder") is True:
         what = "has an encoder (is_encoder_decoder)"
@@ -177,13 +177,16 @@ def _check_kind(path: Path, config: Mapping[str, Any]) -> None:
     else:
         return
     raise DataError(
-        f"{path}: the model {what}; expected one that reads from left to right, such as Llama. Take another checkpoint."
+        f"{folder / CONFIG}: the model {what}; expected one that reads from left to right, such as Llama. Take another "
+        "checkpoint."
     )
 
 
 def _check_stops(path: Path, found: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Check that the tokens that a file names are in the vocabulary: no model writes others. Raises DataError."""
-    size = config.get("vocab_size")
+    of_part = (config.get(key) for key in NESTED)
+    sizes = (place.get("vocab_size") for place in (config, *of_part) if isinstance(place, dict))
+    size = next((found for found in sizes if found is not None), None)
     for key in STOPS:
         value = found.get(key)
         ids = value if isinstance(value, list) else [] if value is None else [value]

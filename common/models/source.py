@@ -24,7 +24,9 @@ from common.models.gguf_file import SUFFIX
 from common.models.growth.pair_configs import require_plain_folder
 from common.models.licence import licence_of, stated
 from common.models.local import is_local, locate, package_of
+from common.models.packed import require_unpackable
 from common.models.remote_code import PYTHON
+from common.models.settings_files import require_decoder
 from common.store.artifacts import disk_full, is_full
 from common.store.cache import known_digest
 from common.system.limited import Exceeded, growing, watched
@@ -208,7 +210,9 @@ def check_local(settings: ModelSettings) -> None:
     if settings.path is not None and not is_hub_id(settings.path):
         place = locate(settings.path)
         check_weights(place)
+        require_decoder(place)
         require_plain_folder(place)
+        require_unpackable(place)
         check_facts(place, settings)
 
 

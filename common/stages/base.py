@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from common.config.kinds import Kind
 from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
-from common.errors import ConfigError, DataError, did_you_mean
+from common.errors import ConfigError, did_you_mean
 from common.models import checkpoint, contracts
 from common.models.facts import check_facts, check_loaded
 from common.models.growth.pair_configs import require_plain_folder
 from common.models.language_part import note_part
 from common.models.limits import try_tokenizer
+from common.models.packed import note_packed, require_unpackable
+from common.models.settings_files import require_decoder
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
 from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatml, knows_chatml, train_tokenizer
@@ -97,15 +99,12 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
 
     folder = fetch(settings)
     checkpoint.check_weights(folder)
+    require_decoder(folder)
     require_plain_folder(folder)
+    require_unpackable(folder)
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
-    adjusted = note_part(folder, model)
-    if getattr(model, "is_quantized", False):
-        raise DataError(
-            f"{folder} holds quantised weights (quantization_config in config.json), which cannot be trained or saved "
-            "as numbers; give the checkpoint that it was quantised from. sft.peft=qlora quantises by itself."
-        )
+    adjusted = [*note_part(folder, model), *note_packed(folder)]
     check_loaded(model, tokenizer, settings, folder)
     set_seed(context.config.seed)  # rows of new tokens are drawn
     adjusted += _adjust(model, tokenizer, settings)

@@ -25,8 +25,7 @@ from common.config.resolve import resolve
 from common.console import Console
 from common.engine.run import execute
 from common.errors import RecipeError
-from common.models.language_part import PLAIN as PLAIN_KINDS
-from common.models.language_part import part_of
+from common.models.language_part import SAME_ON_TEXT, part_of
 from tests.conftest import REPOSITORY
 from tests.end_to_end.test_families import ROLES, WORDS, Family, make_tokenizer
 
@@ -92,7 +91,7 @@ def small(name: str, tokenizer: Any) -> Any:
             is_text = part is usual.get_text_config()
             sizes = {**_sizes(part), **ids, "vocab_size": len(tokenizer)} if is_text else _known(part, SENSES)
             parts[key] = {**sizes, "model_type": part.model_type}
-            if part.model_type in PLAIN_KINDS:  # of heads of 8
+            if part.model_type in (*SAME_ON_TEXT, "qwen3_vl_moe_text"):  # of heads of 8
                 rope = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
                 parts[key]["rope_parameters"] = rope
     return AutoModelForMultimodalLM.from_config(type(usual)(**parts, **ids))

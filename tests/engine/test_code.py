@@ -61,6 +61,7 @@ def test_source_files_are_read_again_only_when_they_change(tmp_path: Path, monke
     def in_a_new_process() -> str:
         code.code_of_module.cache_clear()
         code._read_cache.cache_clear()
+        code._path_of.cache_clear()
         return str(code_of("card", tmp_path)["digest"])
 
     first = in_a_new_process()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMultimodalLM, AutoTokenizer
 
+from common.cli.plan_costs import totals
+from common.config.resolve import resolve
 from common.config.schema import ModelSettings
-from common.errors import DataError
+from common.engine.plan import make_plan
+from common.errors import DataError, RecipeError
 from common.models import checkpoint
 from common.models.language_part import note_part, part_of
 from common.models.local import config_of
 from tests.bench.architectures import PLAIN, small
+from tests.conftest import REPOSITORY
 from tests.end_to_end.test_families import make_tokenizer
 
 
@@ -44,7 +50,8 @@ def settings(folder: Path) -> ModelSettings:
         ("qwen2_vl", "qwen2"),
         ("qwen2_5_vl", "qwen2"),
         ("qwen3_vl", "qwen3"),
-        ("qwen3_vl_moe", "qwen3_moe"),
+        ("llama4", "llama4_text"),
+        ("voxtral", "llama"),
         ("qwen3_5", "qwen3_5_text"),
         ("gemma4", "gemma4_text"),
     ],
@@ -78,31 +85,105 @@ def test_a_plan_knows_its_sizes_and_counts_its_weights_alone(tmp_path: Path) -> 
     known, part = config_of(folder), checkpoint.load_skeleton(folder, settings(folder))
     assert (known["hidden_size"], known["model_type"]) == (part.config.hidden_size, "gemma3_text")
     assert known["parameters"] == part.num_parameters()
+    words = {"domain": "medical", "model.path": str(folder), "model.licence": "mit", "out": str(tmp_path / "out")}
+    said = "\n".join(totals(make_plan(resolve(words, REPOSITORY))))
+    assert "The checkpoint reads more than text (gemma3): its language model alone is trained." in said
 
 
-def test_stops_and_tied_weights_are_what_the_whole_says() -> None:
-    config = AutoConfig.for_model("llava", eos_token_id=[1, 7], tie_word_embeddings=True)
-    part = part_of(config)
+def test_stops_are_what_the_whole_says() -> None:
+    part = part_of(AutoConfig.for_model("llava", eos_token_id=[1, 7]))
     assert part is not None
-    assert (part.eos_token_id, part.tie_word_embeddings) == ([1, 7], True)
-    assert config.text_config.tie_word_embeddings is False
+    assert part.eos_token_id == [1, 7]
     assert part_of(AutoConfig.for_model("llama")) is None
 
 
-def test_packed_weights_are_not_taken_for_numbers(tmp_path: Path) -> None:
-    """As of Ministral 3, whose scales stand in tensors of their own."""
+def test_without_a_word_about_it_a_head_of_its_own_is_one(tmp_path: Path) -> None:
+    """Mistral 3's whole is tied by default in transformers, its language model is not."""
     folder = publish("mistral3", tmp_path)
-    settings_file = folder / "config.json"
-    packed = {**json.loads(settings_file.read_text()), "quantization_config": {"quant_method": "fp8"}}
-    settings_file.write_text(json.dumps(packed))
-    with pytest.raises(DataError, match="cannot be loaded: .*FP8"):
+    stored = load_file(folder / "model.safetensors")
+    head = torch.randn_like(stored["language_model.model.embed_tokens.weight"])
+    save_file({**stored, "language_model.lm_head.weight": head}, folder / "model.safetensors", {"format": "pt"})
+    change(folder, tie_word_embeddings=None)
+    part = checkpoint.load_model(folder, settings(folder))
+    assert part.config.tie_word_embeddings is False
+    assert torch.equal(part.lm_head.weight, head)
+    assert part.num_parameters() == config_of(folder)["parameters"]
+    assert part.num_parameters() == checkpoint.load_skeleton(folder, settings(folder)).num_parameters()
+
+
+def test_a_config_that_keeps_the_keys_of_text_beside_those_of_images(tmp_path: Path) -> None:
+    """As Qwen2.5-VL's is published."""
+    folder = publish("qwen2_5_vl", tmp_path)
+    file = folder / "config.json"
+    found = json.loads(file.read_text())
+    text = {**found.pop("text_config"), "rope_scaling": {"type": "mrope", "mrope_section": [2, 1, 1]}}
+    text.pop("rope_parameters")
+    file.write_text(json.dumps({**text, **found}))
+    part = checkpoint.load_model(folder, settings(folder))
+    assert part.config.model_type == config_of(folder)["model_type"] == "qwen2"
+    assert part.config.rope_parameters == {"rope_theta": 1_000_000.0, "rope_type": "default"}
+    assert part.num_parameters() == config_of(folder)["parameters"]
+    assert note_part(folder, part)
+
+
+def test_tensors_of_other_parts_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    folder = publish("llava", tmp_path)
+    stored = load_file(folder / "model.safetensors")
+    table = stored["language_model.model.embed_tokens.weight"]
+    more = {"mtp.embed_tokens.weight": table + 1, "mtp.lm_head.weight": table + 2}
+    save_file({**stored, **more}, folder / "model.safetensors", {"format": "pt"})
+    part = checkpoint.load_model(folder, settings(folder))
+    assert torch.equal(part.model.embed_tokens.weight, table)
+    assert torch.equal(part.lm_head.weight, stored["language_model.lm_head.weight"])
+
+
+def test_trust_in_code_changes_nothing_where_there_is_none(tmp_path: Path) -> None:
+    folder = publish("gemma3", tmp_path)
+    trusting = ModelSettings(path=str(folder), trust_remote_code=True)
+    assert checkpoint.load_model(folder, trusting).config.model_type == "gemma3_text"
+
+
+def test_code_of_a_checkpoint_is_not_run_to_look_at_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks on the terminal where it is told neither yes nor no."""
+    folder, marker = publish("gemma3", tmp_path), tmp_path / "ran"
+    change(folder, model_type="strange", auto_map={"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"})
+    (folder / "code.py").write_text(f"open({str(marker)!r}, 'w')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))
+    config_of(folder)
+    for read in (checkpoint.load_skeleton, checkpoint.load_model, checkpoint.load_tokenizer):
+        with pytest.raises(RecipeError, match="cannot be loaded"):
+            read(folder, settings(folder))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["mllama", "qwen3_vl_moe"])
+def test_a_part_that_is_no_language_model_of_its_own_is_refused(name: str, tmp_path: Path) -> None:
+    """Experts of Qwen3-VL are stored otherwise than those of Qwen3."""
+    publish("llava", tmp_path)
+    AutoConfig.for_model(name).save_pretrained(tmp_path)
+    with pytest.raises(DataError, match=rf"config\.json: model_type {name}_text\w* is nothing that .* builds"):
+        checkpoint.load_skeleton(tmp_path, settings(tmp_path))
+
+
+@pytest.mark.parametrize("keys", [{"text_config": {"model_type": "gemma3_text", "hidden_activation": "frob"}}])
+def test_a_part_that_cannot_be_built_is_a_sentence(keys: dict[str, Any], tmp_path: Path) -> None:
+    folder = publish("gemma3", tmp_path)
+    change(folder, **keys)
+    with pytest.raises(DataError, match="cannot be loaded"):
         checkpoint.load_model(folder, settings(folder))
 
 
-def test_a_part_that_is_no_language_model_of_its_own_is_refused(tmp_path: Path) -> None:
-    AutoConfig.for_model("mllama").save_pretrained(tmp_path)
-    with pytest.raises(DataError, match=r"config\.json: model_type mllama_text_model is nothing that .* builds"):
-        checkpoint.load_skeleton(tmp_path, settings(tmp_path))
+def change(folder: Path, **keys: Any) -> None:
+    """Set keys of config.json; None takes one away, in its parts too."""
+    file = folder / "config.json"
+    found = json.loads(file.read_text())
+    gone = {key for key, value in keys.items() if value is None}
+    parts = [found, *(part for part in found.values() if isinstance(part, dict))]
+    for part in parts:
+        for key in gone & part.keys():
+            del part[key]
+    file.write_text(json.dumps({**found, **{key: value for key, value in keys.items() if value is not None}}))
 
 
 def test_a_tokenizer_that_would_cut_otherwise_beside_it_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Weights that were published in packed numbers, of 4 or 8 bits with scales beside them, and are read as plain ones.
+
+Usage: `config = unpacked(config)`; `weights = weights_in("model.layers.0.mlp.down_proj_blocks", [4, 64, 2, 16])`.
+
+Models whose only published weights are packed can thus be trained: GPT-OSS in MXFP4, Ministral 3 and DeepSeek-V3 in
+FP8. transformers 5.23 does the unpacking, but on a GPU only where it is asked to.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import DataError
+from common.models.settings_files import CONFIG, read_config
+from common.models.shards import read_header, shards_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+KINDS = ("fp8", "mxfp4")
+TWO_IN_ONE = "_blocks"  # how names of tensors end whose bytes are two numbers each
+SCALES = ("_scales", "_scale_inv", "_scale")
+OF_MX = (1, 32)  # rows and columns that share a scale in MX formats, whatever config.json says of others
+
+
+def packed_as(config: Mapping[str, Any]) -> str | None:
+    """Return how the weights of a config.json are packed; None for plain ones."""
+    packing = config.get("quantization_config")
+    return str(packing.get("quant_method")) if isinstance(packing, Mapping) else None
+
+
+def require_unpackable(folder: Path) -> None:
+    """Check that the weights of a checkpoint are plain, or packed so that they can be unpacked. Raises DataError."""
+    kind = packed_as(read_config(folder)) if folder.is_dir() else None
+    if kind is not None and kind not in KINDS:
+        raise DataError(
+            f"{folder / CONFIG}: the weights are quantised ({kind} in quantization_config), which cannot be trained or "
+            f"saved as numbers; expected plain ones, or packed as {' or '.join(KINDS)}. Give the checkpoint that they "
+            "were quantised from. sft.peft=qlora quantises by itself."
+        )
+    if kind == "fp8" and (cut := _cut_by_blocks(folder)):
+        raise DataError(
+            f"{folder}: {cut} is no multiple of the blocks that share a scale (weight_block_size in {CONFIG}), which "
+            "transformers 5.23 unpacks to other numbers. Give the checkpoint that it was quantised from."
+        )
+
+
+def _cut_by_blocks(folder: Path) -> str:
+    """Return the name of a tensor whose last block is smaller than the others; an empty text where there is none.
+
+    transformers takes a block's size from how many there are, so that it would be wrong for all of them.
+    """
+    stated = read_config(folder)["quantization_config"].get("weight_block_size")
+    shapes = {name: entry["shape"] for shard in shards_of(folder) for name, entry in read_header(shard).items()}
+    for name, scales in shapes.items():
+        weight = name.removesuffix("_scale_inv")
+        if weight == name or len(scales) < 2 or weight not in shapes:
+            continue
+        for size, blocks, usual, mx in zip(
+            shapes[weight][-2:], scales[-2:], stated or (None, None), OF_MX, strict=True
+        ):
+            whole = blocks == 1 and (usual is None or size <= usual)
+            if not whole and (size % blocks or size // blocks not in (usual, mx)):
+                return weight
+    return ""
+
+
+def unpacked(config: PreTrainedConfig) -> PreTrainedConfig | None:
+    """Return the configuration by which transformers unpacks the weights; None where they are not packed so."""
+    if packed_as(vars(config)) not in KINDS:
+        return None
+    changed = copy.deepcopy(config)
+    changed.quantization_config = {**config.quantization_config, "dequantize": True}
+    return changed
+
+
+def weights_in(name: str, shape: Sequence[int]) -> int:
+    """Return how many weights of a model a stored tensor holds."""
+    return 0 if name.endswith(SCALES) else math.prod(shape) * (2 if name.endswith(TWO_IN_ONE) else 1)
+
+
+def note_packed(folder: Path) -> list[str]:
+    """Return a line about a checkpoint whose weights were unpacked; nothing for others."""
+    kind = packed_as(read_config(folder)) if folder.is_dir() else None
+    return [f"its weights were packed ({kind}) and are plain numbers from here on"] if kind else []

@@ -1,0 +1,117 @@
+"""Published weights of 4 and 8 bits: read as the numbers that they stand for, and saved as plain ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from common.config.schema import ModelSettings
+from common.errors import DataError
+from common.models import checkpoint
+from common.models.local import config_of
+from common.models.packed import note_packed, packed_as
+from common.models.source import check_local
+from tests.bench.architectures import PLAIN
+from tests.end_to_end.test_families import make_tokenizer
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 1, "num_attention_heads": 4, "head_dim": 16,
+    "num_key_value_heads": 2, "vocab_size": 600, "max_position_embeddings": 512, "pad_token_id": 1, "eos_token_id": 0,
+}  # fmt: skip
+BLOCK = 128  # rows and columns of FP8 that share a scale
+FOUR_BITS = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])  # E2M1; the fourth bit is the sign
+
+
+def in_fp8(name: str, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the tensors that stand for a matrix, and the numbers that they mean."""
+    rows, columns = ([slice(at, at + BLOCK) for at in range(0, size, BLOCK)] for size in weight.shape)
+    stored, meant = weight.to(torch.float8_e4m3fn), torch.empty_like(weight)
+    scales = torch.tensor([[0.01 * (1 + i + 2 * k) for k in range(len(columns))] for i in range(len(rows))])
+    for i, row in enumerate(rows):
+        for k, column in enumerate(columns):
+            stored[row, column] = (weight[row, column] / scales[i, k]).to(torch.float8_e4m3fn)
+            meant[row, column] = stored[row, column].float() * scales[i, k]
+    return {name: stored, name.replace(".weight", ".weight_scale_inv"): scales}, meant
+
+
+def in_mxfp4(name: str, weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Return the same of experts (E, inputs, outputs): 32 inputs share a power of two."""
+    experts, inputs, outputs = weight.shape
+    blocks = torch.randint(0, 256, (experts, outputs, inputs // 32, 16), dtype=torch.uint8)
+    scales = torch.randint(118, 122, (experts, outputs, inputs // 32), dtype=torch.uint8)
+    halves = torch.stack([blocks & 15, blocks >> 4], -1).flatten(-2).long()
+    numbers = FOUR_BITS[halves & 7] * (1 - 2 * (halves >> 3)) * torch.exp2(scales[..., None].float() - 127)
+    meant = numbers.reshape(experts, outputs, inputs).transpose(1, 2)
+    return {f"{name}_blocks": blocks, f"{name}_scales": scales}, meant
+
+
+def publish(kind: str, folder: Path, **sizes: int) -> dict[str, Tensor]:
+    """Save a small checkpoint as it is published in packed numbers; return what each weight means."""
+    experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "layer_types": ["full_attention"]}
+    own = {**experts, "intermediate_size": 64} if kind == "mxfp4" else {}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model("gpt_oss" if kind == "mxfp4" else "qwen3", **{**SIZES, **own, **sizes})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    make_tokenizer(PLAIN).save_pretrained(folder)
+    packed: dict[str, Tensor] = {}
+    meant: dict[str, Tensor] = {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        if kind == "mxfp4" and weight.dim() == 3:
+            tensors, meant[name] = in_mxfp4(name, weight)
+        elif kind == "fp8" and "proj" in name:
+            tensors, meant[name] = in_fp8(name, weight)
+        else:
+            tensors, meant[name] = {name: weight.bfloat16()}, weight.bfloat16().float()
+        packed |= tensors
+    save_file(
+        {name: tensor.contiguous() for name, tensor in packed.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    said = {"quant_method": kind, **({"weight_block_size": [BLOCK, BLOCK]} if kind == "fp8" else {})}
+    put_quantization(folder, said)
+    return meant
+
+
+def put_quantization(folder: Path, said: dict[str, Any]) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "quantization_config": said}))
+
+
+@pytest.mark.parametrize("kind", ["fp8", "mxfp4"])
+def test_weights_are_the_numbers_that_they_stand_for(kind: str, tmp_path: Path) -> None:
+    meant, settings = publish(kind, tmp_path), ModelSettings(path=str(tmp_path))
+    check_local(settings)
+    model = checkpoint.load_model(tmp_path, settings)
+    found = model.state_dict()
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    for name, weight in meant.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=0)
+    assert config_of(tmp_path)["parameters"] == model.num_parameters()
+    assert note_packed(tmp_path) == [f"its weights were packed ({kind}) and are plain numbers from here on"]
+
+    tokenizer = checkpoint.load_tokenizer(tmp_path, settings)
+    checkpoint.save(model, tokenizer, tmp_path / "saved", "float32")
+    assert packed_as(json.loads((tmp_path / "saved" / "config.json").read_text())) is None
+    again = checkpoint.load_model(tmp_path / "saved", settings).state_dict()
+    assert found.keys() == again.keys()
+    assert all(torch.equal(found[name], again[name]) for name in found)
+
+
+def test_blocks_that_do_not_divide_a_matrix_are_refused(tmp_path: Path) -> None:
+    """transformers would take 80 rows for each of two scales where the first one is of 128."""
+    publish("fp8", tmp_path, intermediate_size=160)
+    with pytest.raises(DataError, match=r"model\.layers\.0\.mlp\.\w+_proj\.weight is no multiple of the blocks"):
+        check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_what_cannot_be_unpacked_is_refused_before_the_first_stage(tmp_path: Path) -> None:
+    publish("fp8", tmp_path)
+    put_quantization(tmp_path, {"quant_method": "gptq", "bits": 4})
+    with pytest.raises(DataError, match=r"config\.json: the weights are quantised \(gptq in .* packed as fp8 or mxfp4"):
+        check_local(ModelSettings(path=str(tmp_path)))
