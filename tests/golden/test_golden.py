@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 
 from common.config.folders import names_in
 from common.config.precision import native
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, long
 from tests.golden import curves, defaults, fingerprints
 
 RENEW = "if that is meant, run `python -m tests.golden` in a commit of its own that says why"
@@ -29,20 +29,32 @@ def _few_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-DOMAINS = [
-    pytest.param(name, marks=[] if name == "medical" else pytest.mark.slow)
-    for name in names_in(REPOSITORY / "domains", "")
-]
+OTHERS = [name for name in names_in(REPOSITORY / "domains", "") if name != "medical"]
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", ["medical", *map(long, OTHERS)])
 def test_every_shipped_recipe_has_the_fingerprints_that_are_checked_in(domain: str) -> None:
-    expected = {name: line for name, line in fingerprints.checked_in().items() if name.startswith(f"{domain}/")}
+    require_same(domain, fingerprints.shipped())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("domain", OTHERS)
+def test_recipes_of_a_domain_have_them_on_one_profile_and_in_one_pipeline(domain: str) -> None:
+    """What a domain itself decides is in each of them."""
+    names = fingerprints.shipped()
+    require_same(domain, [one for one in names if one[1] == "tiny" or one[2] == "full"])
+
+
+def require_same(domain: str, names: Iterable[tuple[str, str, str]]) -> None:
+    """Check some recipes of a domain, and that none is checked in for it that is not shipped."""
+    chosen = {"/".join(one): one for one in names if one[0] == domain}
+    shipped = {"/".join(one) for one in fingerprints.shipped()}
+    expected = {name: line for name, line in fingerprints.checked_in().items()
+                if name.startswith(f"{domain}/") and (name in chosen or name not in shipped)}  # fmt: skip
     found = {}
-    for names in fingerprints.shipped():
-        if names[0] == domain:
-            stages = fingerprints.fingerprints_of(*names)
-            found["/".join(names)] = " ".join(f"{stage}={digest[:8]}" for stage, digest in stages.items())
+    for name, one in chosen.items():
+        stages = fingerprints.fingerprints_of(*one)
+        found[name] = " ".join(f"{stage}={digest[:8]}" for stage, digest in stages.items())
     changed = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
     assert not changed, f"{len(changed)} recipes changed, such as {changed[0]}; {RENEW}"
 
