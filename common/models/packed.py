@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import DataError
-from common.models.settings_files import CONFIG, read_config
+from common.models.settings_files import CONFIG, NESTED, read_config
 from common.models.shards import read_header, shards_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 KINDS = ("fp8", "mxfp4")
 TWO_IN_ONE = "_blocks"  # how names of tensors end whose bytes are two numbers each
@@ -28,20 +28,18 @@ OF_MX = (1, 32)  # rows and columns that share a scale in MX formats, whatever c
 
 
 def packed_as(config: Mapping[str, Any]) -> str | None:
-    """Return how the weights of a config.json are packed; None for plain ones."""
-    packing = config.get("quantization_config")
-    return str(packing.get("quant_method")) if isinstance(packing, Mapping) else None
+    """Return how the weights of a config.json, or of a language model within it, are packed; None for plain ones."""
+    for place in (config, *(config.get(key) for key in NESTED)):
+        if isinstance(place, Mapping) and isinstance(packing := place.get("quantization_config"), Mapping):
+            return str(packing.get("quant_method"))
+    return None
 
 
 def require_unpackable(folder: Path) -> None:
     """Check that the weights of a checkpoint are plain, or packed so that they can be unpacked. Raises DataError."""
     kind = packed_as(read_config(folder)) if folder.is_dir() else None
     if kind is not None and kind not in KINDS:
-        raise DataError(
-            f"{folder / CONFIG}: the weights are quantised ({kind} in quantization_config), which cannot be trained or "
-            f"saved as numbers; expected plain ones, or packed as {' or '.join(KINDS)}. Give the checkpoint that they "
-            "were quantised from. sft.peft=qlora quantises by itself."
-        )
+        raise DataError(_still_packed(folder, kind))
     if kind == "fp8" and (cut := _cut_by_blocks(folder)):
         raise DataError(
             f"{folder}: {cut} is no multiple of the blocks that share a scale (weight_block_size in {CONFIG}), which "
@@ -49,20 +47,36 @@ def require_unpackable(folder: Path) -> None:
         )
 
 
+def require_unpacked(model: PreTrainedModel, folder: Path) -> None:
+    """Check that a model is of plain numbers once it is loaded. Raises DataError."""
+    if getattr(model, "is_quantized", False):
+        raise DataError(_still_packed(folder, type(model).__name__))
+
+
+def _still_packed(folder: Path, kind: str) -> str:
+    return (
+        f"{folder / CONFIG}: the weights are quantised ({kind}), which cannot be trained or saved as numbers; expected "
+        f"plain ones, or packed as {' or '.join(KINDS)}. Give the checkpoint that they were quantised from. "
+        "sft.peft=qlora quantises by itself."
+    )
+
+
 def _cut_by_blocks(folder: Path) -> str:
     """Return the name of a tensor whose last block is smaller than the others; an empty text where there is none.
 
     transformers takes a block's size from how many there are, so that it would be wrong for all of them.
     """
-    stated = read_config(folder)["quantization_config"].get("weight_block_size")
+    found = read_config(folder)
+    places = (found, *(found.get(key) or {} for key in NESTED))
+    packing = next(place["quantization_config"] for place in places if place.get("quantization_config"))
+    stated = packing.get("weight_block_size")
     shapes = {name: entry["shape"] for shard in shards_of(folder) for name, entry in read_header(shard).items()}
     for name, scales in shapes.items():
         weight = name.removesuffix("_scale_inv")
         if weight == name or len(scales) < 2 or weight not in shapes:
             continue
-        for size, blocks, usual, mx in zip(
-            shapes[weight][-2:], scales[-2:], stated or (None, None), OF_MX, strict=True
-        ):
+        sizes = zip(shapes[weight][-2:], scales[-2:], stated or (None, None), OF_MX, strict=True)
+        for size, blocks, usual, mx in sizes:
             whole = blocks == 1 and (usual is None or size <= usual)
             if not whole and (size % blocks or size // blocks not in (usual, mx)):
                 return weight

@@ -20,7 +20,7 @@ from common.models.facts import check_facts, check_loaded
 from common.models.growth.pair_configs import require_plain_folder
 from common.models.language_part import note_part
 from common.models.limits import try_tokenizer
-from common.models.packed import note_packed, require_unpackable
+from common.models.packed import note_packed, require_unpackable, require_unpacked
 from common.models.settings_files import require_decoder
 from common.models.source import describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
@@ -104,6 +104,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     require_unpackable(folder)
     check_facts(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
+    require_unpacked(model, folder)
     adjusted = [*note_part(folder, model), *note_packed(folder)]
     check_loaded(model, tokenizer, settings, folder)
     set_seed(context.config.seed)  # rows of new tokens are drawn

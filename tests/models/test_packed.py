@@ -113,5 +113,11 @@ def test_blocks_that_do_not_divide_a_matrix_are_refused(tmp_path: Path) -> None:
 def test_what_cannot_be_unpacked_is_refused_before_the_first_stage(tmp_path: Path) -> None:
     publish("fp8", tmp_path)
     put_quantization(tmp_path, {"quant_method": "gptq", "bits": 4})
-    with pytest.raises(DataError, match=r"config\.json: the weights are quantised \(gptq in .* packed as fp8 or mxfp4"):
+    with pytest.raises(DataError, match=r"config\.json: the weights are quantised \(gptq\).* packed as fp8 or mxfp4"):
+        check_local(ModelSettings(path=str(tmp_path)))
+    file = tmp_path / "config.json"
+    found = json.loads(file.read_text())
+    packing = {"quantization_config": found.pop("quantization_config")}
+    file.write_text(json.dumps({**found, "text_config": packing}))  # as of a language model within another
+    with pytest.raises(DataError, match=r"the weights are quantised \(gptq\)"):
         check_local(ModelSettings(path=str(tmp_path)))
