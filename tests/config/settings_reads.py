@@ -47,6 +47,11 @@ class Sources:
                     self.functions[node.name] = node.returns
                 elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                     self.functions.setdefault(node.targets[0].id, node.value)  # an alias of a type
+        self._above = {name: self._line(name) for name in self.classes}
+        self._below: dict[str, list[str]] = {}
+        for name, line in self._above.items():
+            for one in dict.fromkeys(line):
+                self._below.setdefault(one, []).append(name)
         self.reads: set[tuple[str, str]] = set()
         self.held: dict[tuple[str, str], Types] = {}  # class and attribute -> what its methods assign to it
         for _ in range(2):  # a method may read what another one assigns
@@ -55,12 +60,15 @@ class Sources:
 
     def ancestors(self, name: str) -> list[str]:
         """Return a class and its bases, itself first."""
+        return self._above.get(name, [])
+
+    def _line(self, name: str) -> list[str]:
         if name not in self.classes:
             return []
-        return [name, *(base for own in self.classes[name].bases for base in self.ancestors(own))]
+        return [name, *(base for own in self.classes[name].bases for base in self._line(own))]
 
     def descendants(self, name: str) -> list[str]:
-        return [other for other in self.classes if name in self.ancestors(other)]
+        return self._below.get(name, [])
 
     def settings(self) -> list[str]:
         return [name for name in self.descendants(BASE) if name != BASE]
