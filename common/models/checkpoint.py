@@ -210,7 +210,7 @@ def load_tokenizer(folder: Path, model: ModelSettings) -> PreTrainedTokenizerBas
 
 
 def _check_alone(tokenizer: PreTrainedTokenizerBase, folder: Path, trusted: bool) -> None:
-    """Check that a tokenizer cuts texts in the same way beside the language model alone. Raises DataError.
+    """Check that a tokenizer cuts texts in the same way once it is saved beside the language model. Raises DataError.
 
     transformers 5.23 reads the same file as another class for some types of models, with rules of that class.
     """
@@ -219,7 +219,9 @@ def _check_alone(tokenizer: PreTrainedTokenizerBase, folder: Path, trusted: bool
     _, part = _settings_of(folder, trusted)
     if part is None:
         return
-    alone = AutoTokenizer.from_pretrained(folder, config=part, trust_remote_code=False)
+    with tempfile.TemporaryDirectory() as place:  # as the stage saves it
+        tokenizer.save_pretrained(place)
+        alone = AutoTokenizer.from_pretrained(place, config=part, trust_remote_code=False)
     rules, own = (getattr(one, "backend_tokenizer", None) for one in (tokenizer, alone))
     if rules is not None and own is not None and rules.to_str() != own.to_str():
         raise DataError(

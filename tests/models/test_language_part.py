@@ -186,6 +186,13 @@ def change(folder: Path, **keys: Any) -> None:
     file.write_text(json.dumps({**found, **{key: value for key, value in keys.items() if value is not None}}))
 
 
+def test_a_tokenizer_that_cuts_alike_once_it_is_saved_is_taken(tmp_path: Path) -> None:
+    """Qwen3.5's whole has a class of its own, which the saved files name."""
+    folder = publish("qwen3_5", tmp_path)
+    tokenizer = checkpoint.load_tokenizer(folder, settings(folder))
+    assert type(tokenizer).__name__ == "Qwen3_5Tokenizer"
+
+
 def test_a_tokenizer_that_would_cut_otherwise_beside_it_is_refused(tmp_path: Path) -> None:
     """Its file has other rules than those of Qwen, which are taken for that kind of model whatever the file says."""
     AutoConfig.for_model("qwen2_vl").save_pretrained(tmp_path)
