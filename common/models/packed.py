@@ -29,10 +29,14 @@ OF_MX = (1, 32)  # rows and columns that share a scale in MX formats, whatever c
 
 def packed_as(config: Mapping[str, Any]) -> str | None:
     """Return how the weights of a config.json, or of a language model within it, are packed; None for plain ones."""
-    for place in (config, *(config.get(key) for key in NESTED)):
-        if isinstance(place, Mapping) and isinstance(packing := place.get("quantization_config"), Mapping):
-            return str(packing.get("quant_method"))
-    return None
+    packing = _packing(config)
+    return None if packing is None else str(packing.get("quant_method"))
+
+
+def _packing(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    places = (config, *(config.get(key) for key in NESTED))
+    found = (place.get("quantization_config") for place in places if isinstance(place, Mapping))
+    return next((packing for packing in found if isinstance(packing, Mapping)), None)
 
 
 def require_unpackable(folder: Path) -> None:
@@ -66,10 +70,7 @@ def _cut_by_blocks(folder: Path) -> str:
 
     transformers takes a block's size from how many there are, so that it would be wrong for all of them.
     """
-    found = read_config(folder)
-    places = (found, *(found.get(key) or {} for key in NESTED))
-    packing = next(place["quantization_config"] for place in places if place.get("quantization_config"))
-    stated = packing.get("weight_block_size")
+    stated = (_packing(read_config(folder)) or {}).get("weight_block_size")
     shapes = {name: entry["shape"] for shard in shards_of(folder) for name, entry in read_header(shard).items()}
     for name, scales in shapes.items():
         weight = name.removesuffix("_scale_inv")

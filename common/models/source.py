@@ -203,17 +203,21 @@ def _files_of(settings: ModelSettings) -> list[str]:
 
 
 def check_local(settings: ModelSettings) -> None:
-    """Check a checkpoint that is on this machine: whole, of a known format, and as its facts say.
-
-    One of the Hub is checked once it is downloaded. Raises DataError or ConfigError in one line.
-    """
+    """Check a checkpoint that is on this machine as `check_place` does; one of the Hub is checked once it is here."""
     if settings.path is not None and not is_hub_id(settings.path):
-        place = locate(settings.path)
-        check_weights(place)
-        require_decoder(place)
-        require_plain_folder(place)
-        require_unpackable(place)
-        check_facts(place, settings)
+        check_place(locate(settings.path), settings)
+
+
+def check_place(place: Path, settings: ModelSettings) -> None:
+    """Check that a folder or GGUF file is whole, of a known format, a model that can train, and as its facts say.
+
+    Raises DataError or ConfigError in one line.
+    """
+    check_weights(place)
+    require_decoder(place)
+    require_plain_folder(place)
+    require_unpackable(place)
+    check_facts(place, settings)
 
 
 def describe(settings: ModelSettings) -> dict[str, Any]:

@@ -16,13 +16,11 @@ from common.config.schema import ModelSettings
 from common.config.stages import BaseSettings
 from common.errors import ConfigError, did_you_mean
 from common.models import checkpoint, contracts
-from common.models.facts import check_facts, check_loaded
-from common.models.growth.pair_configs import require_plain_folder
+from common.models.facts import check_loaded
 from common.models.language_part import note_part
 from common.models.limits import try_tokenizer
-from common.models.packed import note_packed, require_unpackable, require_unpacked
-from common.models.settings_files import require_decoder
-from common.models.source import describe, fetch
+from common.models.packed import note_packed, require_unpacked
+from common.models.source import check_place, describe, fetch
 from common.models.special_tokens import add_rows, num_ids, require_end, settle
 from common.models.tokenizer import FOLD_SYSTEM, PLAIN, common_words, give_chatml, knows_chatml, train_tokenizer
 from common.models.turns import opens_turn, require_trainable_template, takes_system
@@ -98,11 +96,7 @@ def _take(context: StageContext, settings: ModelSettings) -> StageReport:
     from transformers import set_seed
 
     folder = fetch(settings)
-    checkpoint.check_weights(folder)
-    require_decoder(folder)
-    require_plain_folder(folder)
-    require_unpackable(folder)
-    check_facts(folder, settings)
+    check_place(folder, settings)
     model, tokenizer = checkpoint.load(folder, settings)
     require_unpacked(model, folder)
     adjusted = [*note_part(folder, model), *note_packed(folder)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +19,9 @@ from common.cli.plan_costs import totals
 from common.config.resolve import resolve
 from common.config.schema import ModelSettings
 from common.engine.plan import make_plan
-from common.errors import DataError, RecipeError
+from common.errors import ContractError, DataError, RecipeError
 from common.models import checkpoint
+from common.models.contracts import check_decoder
 from common.models.language_part import note_part, part_of
 from common.models.local import config_of
 from tests.bench.architectures import PLAIN, small
@@ -137,6 +140,28 @@ def test_tensors_of_other_parts_are_not_taken_for_its_own(tmp_path: Path) -> Non
     assert torch.equal(part.lm_head.weight, stored["language_model.lm_head.weight"])
 
 
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        ("model.embed_tokens.weight", "0 tensors are called …embed_tokens.weight; expected one"),
+        ("layers.0.mlp.up_proj.weight", "they would be random. Take a checkpoint of its language model alone."),
+    ],
+)
+def test_a_whole_that_lacks_some_of_it_is_refused(gone: str, message: str, tmp_path: Path) -> None:
+    folder = publish("llava", tmp_path)
+    stored = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in stored.items() if "language_model" not in name or not name.endswith(gone)}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=re.escape(message)):
+        checkpoint.load_model(folder, settings(folder))
+
+
+def test_a_whole_that_its_own_code_builds_is_refused() -> None:
+    model: Any = SimpleNamespace(config=AutoConfig.for_model("gemma3"))
+    with pytest.raises(ContractError, match="is a language model and more, as model_type gemma3 says"):
+        check_decoder(model)
+
+
 def test_trust_in_code_changes_nothing_where_there_is_none(tmp_path: Path) -> None:
     folder = publish("gemma3", tmp_path)
     trusting = ModelSettings(path=str(folder), trust_remote_code=True)
@@ -144,7 +169,7 @@ def test_trust_in_code_changes_nothing_where_there_is_none(tmp_path: Path) -> No
 
 
 def test_code_of_a_checkpoint_is_not_run_to_look_at_its_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers asks on the terminal where it is told neither yes nor no."""
+    """transformers asks on the terminal where neither yes nor no is given."""
     folder, marker = publish("gemma3", tmp_path), tmp_path / "ran"
     change(folder, model_type="strange", auto_map={"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"})
     (folder / "code.py").write_text(f"open({str(marker)!r}, 'w')\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from common.config.schema import ModelSettings
 from common.errors import DataError
 from common.models import checkpoint
 from common.models.local import config_of
-from common.models.packed import note_packed, packed_as
+from common.models.packed import note_packed, packed_as, require_unpacked
 from common.models.source import check_local
 from tests.bench.architectures import PLAIN
 from tests.end_to_end.test_families import make_tokenizer
@@ -121,3 +122,9 @@ def test_what_cannot_be_unpacked_is_refused_before_the_first_stage(tmp_path: Pat
     file.write_text(json.dumps({**found, "text_config": packing}))  # as of a language model within another
     with pytest.raises(DataError, match=r"the weights are quantised \(gptq\)"):
         check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_what_code_of_a_checkpoint_leaves_packed_is_refused(tmp_path: Path) -> None:
+    model: Any = SimpleNamespace(is_quantized=True)
+    with pytest.raises(DataError, match=r"the weights are quantised \(SimpleNamespace\), which cannot be trained"):
+        require_unpacked(model, tmp_path)

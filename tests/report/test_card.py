@@ -108,8 +108,8 @@ def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artif
             "Qwen/Qwen3-0.6B",
         ),
         (
-            {"id": "ours", "title": "local checkpoint", "origin": "local", "licence": None},
-            "It starts from the checkpoint in the local folder `ours`.",
+            {"id": "ours", "title": "local checkpoint", "origin": "local", "adjusted": ["padding is 'p'", "2 new"]},
+            "It starts from the checkpoint in the local folder `ours`. Before training: padding is 'p'; 2 new.",
             None,
         ),
         (
@@ -125,11 +125,6 @@ def test_front_matter_is_what_the_hub_reads(written: tuple[Path, dict[str, Artif
         (
             {"id": "llm-smol 0.1", "title": "Smol 135M", "origin": "package", "licence": "mit"},
             "in the installed Python package `llm-smol 0.1`, whose files name it Smol 135M.",
-            None,
-        ),
-        (
-            {"id": "ours", "title": "local checkpoint", "origin": "local", "adjusted": ["padding is 'p'", "2 new"]},
-            "in the local folder `ours`. Before training: padding is 'p'; 2 new.",
             None,
         ),
     ],
