@@ -232,9 +232,10 @@ def _draw_curve(axes: Axes, checkpoint: Checkpoint) -> None:
     axes.set_xlim(left=0)
     tail = loss[-max(1, len(loss) // 20) :]
     end = sum(tail) / len(tail)
+    height, side = (0.97, "top") if end <= sum(axes.get_ylim()) / 2 else (0.03, "bottom")  # away from the curve's end
     axes.annotate(
-        f"ends at {end:.2f}" if end >= 0.1 else f"ends at {end:.2g}", (1.0, 0.97), xycoords="axes fraction",
-        ha="right", va="top", fontsize=8, color=FAINT, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+        f"ends at {end:.2f}" if end >= 0.1 else f"ends at {end:.2g}", (1.0, height), xycoords="axes fraction",
+        ha="right", va=side, fontsize=8, color=FAINT, bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
     )  # fmt: skip
 
 

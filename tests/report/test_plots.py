@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from common.report.chain import load_chain
-from common.report.plots import draw_exam, draw_loss, smooth
+from common.report.plots import _draw_curve, draw_exam, draw_loss, smooth
 from common.store.artifacts import Artifact
 
 BuildChain = Callable[..., dict[str, Artifact]]
@@ -45,6 +46,18 @@ def test_both_figures_are_drawn(build_chain: BuildChain, tmp_path: Path) -> None
     draw_exam(chain, tmp_path / "exam.png", work=tmp_path)
     assert ink(tmp_path / "loss.png") > 0.02
     assert ink(tmp_path / "exam.png") > 0.02
+
+
+@pytest.mark.parametrize(("losses", "side"), [([3.0, 2.0, 1.0], "top"), ([0.1, 0.2, 0.3], "bottom")])
+def test_where_a_loss_ends_is_written_away_from_its_last_point(losses: list[float], side: str) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    curve = SimpleNamespace(tokens=[100, 200, 300], loss=losses)
+    _draw_curve(axes, SimpleNamespace(curve=curve, parent="base", name="cpt"))  # type: ignore[arg-type] # all that it reads
+    (label,) = axes.texts
+    assert label.get_text() == f"ends at {losses[-1]:.2f}"
+    assert label.get_verticalalignment() == side
 
 
 def test_the_home_folder_is_not_written_and_the_environment_stays(tmp_path: Path) -> None:
