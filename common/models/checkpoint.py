@@ -21,7 +21,7 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf
-from common.models.language_part import is_nested, is_tied, part_of, renamed, require_language_model
+from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, renamed
 from common.models.packed import unpacked
 from common.models.remote_code import AUTO_MAP, loadable
 from common.models.settings_files import CONFIG, check_settings, read_config
@@ -80,7 +80,8 @@ def _settings_of(folder: Path, trusted: bool) -> tuple[PreTrainedConfig | None, 
         config = AutoConfig.from_pretrained(place, trust_remote_code=False)
         if (part := part_of(config)) is not None:
             part.tie_word_embeddings = is_tied(folder)
-    require_language_model(part or config, folder / CONFIG)
+    if not is_built(part or config):
+        raise not_built((part or config).model_type, folder / CONFIG)
     return config, part
 
 

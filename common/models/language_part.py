@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Collection, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,15 +89,19 @@ def is_tied(folder: Path) -> bool:
     return next((bool(value) for value in stated if value is not None), False)
 
 
-def require_language_model(config: PreTrainedConfig, place: Path) -> None:
-    """Check that transformers knows a model that writes text for a configuration. Raises DataError."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, __version__
+def is_built(config: PreTrainedConfig) -> bool:
+    """Whether transformers knows a model that writes text for a configuration."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise DataError(
-            f"{place}: model_type {config.model_type} is nothing that transformers {__version__} builds a language "
-            "model from; expected one that reads from left to right, such as Llama. Take another checkpoint."
-        )
+    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+
+
+def not_built(model_type: str, place: Path) -> DataError:
+    """Return what is said of a kind of model of which transformers builds no language model."""
+    return DataError(
+        f"{place}: model_type {model_type} is nothing that transformers {version('transformers')} builds a language "
+        "model from; expected one that reads from left to right, such as Llama. Take another checkpoint."
+    )
 
 
 def renamed(folder: Path, skeleton: PreTrainedModel) -> dict[str, str]:

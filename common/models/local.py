@@ -15,7 +15,7 @@ from typing import Any
 
 from common.errors import DataError
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
-from common.models.language_part import is_nested, is_tied, part_of, text_tensors
+from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, text_tensors
 from common.models.packed import weights_in
 from common.models.settings_files import CONFIG, read_config
 from common.models.shards import read_header, shards_of
@@ -23,7 +23,7 @@ from common.store.cache import remembered
 from common.system.files import NotRegular, check_files, kind_of, read_bytes
 
 PACKAGE = "package:"
-PARTS_FORMAT = 1  # of what is remembered about language models within checkpoints; one more where it changes
+PARTS_FORMAT = 2  # of what is remembered about language models within checkpoints; one more where it changes
 OLD_NAMES = {  # today's key -> GPT-2's
     "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions", "intermediate_size": "n_inner",
@@ -79,19 +79,34 @@ def config_of(place: Path) -> dict[str, Any]:
 
 def _of_part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of the language model within a checkpoint, those that its config.json leaves out too."""
+    part = _part(place, config)["part"]
+    return {**part, "tie_word_embeddings": is_tied(place)} if part else {}
+
+
+def require_built(place: Path) -> None:
+    """Check that transformers builds the language model within a checkpoint, if it has one. Raises DataError."""
+    if place.suffix != SUFFIX and is_nested(config := read_config(place)):
+        found = _part(place, config)
+        if found["part"] and not found["built"]:
+            raise not_built(found["part"]["model_type"], place / CONFIG)
+
+
+def _part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return `part`, the settings of the language model within a checkpoint, empty without one, and `built`."""
 
     def read() -> dict[str, Any]:
         from transformers import AutoConfig
 
         part = part_of(AutoConfig.from_pretrained(place, trust_remote_code=False))
-        return {"part": json.loads(part.to_json_string(use_diff=False)) if part is not None else {}}
+        if part is None:
+            return {"part": {}, "built": False}
+        return {"part": json.loads(part.to_json_string(use_diff=False)), "built": is_built(part)}
 
     facts = [PARTS_FORMAT, importlib.metadata.version("transformers"), config]
     try:
-        part: dict[str, Any] = remembered("parts", facts, read, lambda found: found["part"].items())["part"]
+        return remembered("parts", facts, read, lambda found: (found["part"].items(), found["built"]))
     except Exception:  # of whatever transformers stumbles over; the stage says what is wrong
-        return {}
-    return {**part, "tie_word_embeddings": is_tied(place)} if part else {}
+        return {"part": {}, "built": False}
 
 
 def lacks_template(place: Path) -> bool:

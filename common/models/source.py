@@ -23,7 +23,7 @@ from common.models.facts import check_facts
 from common.models.gguf_file import SUFFIX
 from common.models.growth.pair_configs import require_plain_folder
 from common.models.licence import licence_of, stated
-from common.models.local import is_local, locate, package_of
+from common.models.local import is_local, locate, package_of, require_built
 from common.models.packed import require_unpackable
 from common.models.remote_code import PYTHON
 from common.models.settings_files import require_decoder
@@ -215,6 +215,7 @@ def check_place(place: Path, settings: ModelSettings) -> None:
     """
     check_weights(place)
     require_decoder(place)
+    require_built(place)
     require_plain_folder(place)
     require_unpackable(place)
     check_facts(place, settings)

@@ -24,6 +24,7 @@ from common.models import checkpoint
 from common.models.contracts import check_decoder
 from common.models.language_part import note_part, part_of
 from common.models.local import config_of
+from common.models.source import check_place
 from tests.bench.architectures import PLAIN, small
 from tests.conftest import REPOSITORY
 from tests.end_to_end.test_families import make_tokenizer
@@ -187,8 +188,12 @@ def test_a_part_that_is_no_language_model_of_its_own_is_refused(name: str, tmp_p
     """Experts of Qwen3-VL are stored otherwise than those of Qwen3."""
     publish("llava", tmp_path)
     AutoConfig.for_model(name).save_pretrained(tmp_path)
-    with pytest.raises(DataError, match=rf"config\.json: model_type {name}_text\w* is nothing that .* builds"):
+    refused = rf"config\.json: model_type {name}_text\w* is nothing that .* builds"
+    with pytest.raises(DataError, match=refused):
         checkpoint.load_skeleton(tmp_path, settings(tmp_path))
+    for _ in range(2):  # found, then remembered
+        with pytest.raises(DataError, match=refused):
+            check_place(tmp_path, settings(tmp_path))  # by which a plan refuses
 
 
 @pytest.mark.parametrize("keys", [{"text_config": {"model_type": "gemma3_text", "hidden_activation": "frob"}}])
