@@ -21,6 +21,7 @@ from common.config.stages import PublishSettings, RewardSettings
 from common.data.corpus import Corpus
 from common.machine import cores
 from common.models.source import is_hub_id
+from common.system.importing import importing
 from common.system.limited import Exceeded, watched
 from common.training.distributed import ranks
 
@@ -53,8 +54,9 @@ def prepare(run: RunSettings, *, asks_hub: bool) -> None:
     if ranks.size() == 1 and VISIBLE not in os.environ:
         global _limited  # a process by itself trains on one GPU; seeing several, Trainer would split its batches
         os.environ[VISIBLE], _limited = "0", True
-    import torch
-    import transformers
+    with importing():
+        import torch
+        import transformers
 
     if run.threads or "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(run.threads or max(1, cores() // ranks.local_size()))

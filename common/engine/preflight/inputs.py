@@ -39,6 +39,7 @@ from common.engine.preflight.sources import empty_exam
 from common.errors import ConfigError, DataError, RecipeError, first_line
 from common.models.device import device_of
 from common.stage import data_roles
+from common.system.importing import importing
 from common.training.distributed import ranks
 from common.training.merging import check_merge
 from common.training.options import preference_options, rewarded_options, sft_options
@@ -177,7 +178,9 @@ def check_arguments(config: Config, nodes: Sequence[Node]) -> None:
             module = f"{package}.{path.removesuffix('.py').replace('/', '.')}"
             try:
                 options = _options(name, settings, config, Path(folder))
-                getattr(importlib.import_module(module), cls)(**{**kind_of(kinds[name]).defaults, **options})
+                with importing():
+                    found = importlib.import_module(module)
+                getattr(found, cls)(**{**kind_of(kinds[name]).defaults, **options})
             except (TypeError, ValueError, ImportError) as error:
                 raise ConfigError(f"{name}.train: TRL refuses these options: {first_line(error)}") from error
 
