@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -40,9 +42,12 @@ def with_base(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+OFTEN = 0.003  # minutes between checkpoints
+
+
 def start(root: Path) -> subprocess.Popen[str]:
     plan = root / "runs" / "medical" / "tiny" / "demonstration" / "plan.json"
-    words = [str(plan), "cpt", "run.checkpoint_minutes=0.003", "run.verbosity=normal"]
+    words = [str(plan), "cpt", f"run.checkpoint_minutes={OFTEN}", "run.verbosity=normal"]
     return subprocess.Popen(
         [sys.executable, "-m", "common", "stage", *words],
         cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
@@ -50,10 +55,11 @@ def start(root: Path) -> subprocess.Popen[str]:
 
 
 def finish(root: Path) -> str:
-    process = start(root)
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
-    return output
+    """Make the stage in this process, which has the libraries already; return what was said."""
+    resolved = resolve({**WORDS, "out": str(root), "run.checkpoint_minutes": str(OFTEN)}, REPOSITORY)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        run_stage(resolved, "cpt", Console("normal"))
+    return said.getvalue()
 
 
 def kill_when(root: Path, moment: Callable[[Path], bool], number: signal.Signals = signal.SIGKILL) -> str:
@@ -115,7 +121,7 @@ def test_a_killed_stage_ends_with_the_same_weights(
     assert not list((root / "artifacts").glob("cpt-*"))
     assert "cpt: resuming at step" in finish(root)
     assert digest(root) == uninterrupted
-    assert "cpt-" in finish(root)  # a third time does nothing
+    assert finish(root) == ""  # a third time does nothing
 
 
 def test_a_stop_says_how_to_continue_and_keeps_what_is_done(

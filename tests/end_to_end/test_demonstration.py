@@ -1,8 +1,8 @@
 """One demonstration from nothing, one seed: every floor of its table. `just bench` runs all six as shipped, thrice.
 
 The other domains take as long each; their floors are the same, math has a lower one for its written answers. Where the
-CPU has no bfloat16 a run as shipped would take a third of all tests, so that a shorter one stands for it there: it
-learns less, and shows the same of each stage.
+CPU has no bfloat16 a run as shipped would take a third of all tests, so that a shorter one of half the layers stands
+for it there: it learns less, and shows the same of each stage.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tests.conftest import REPOSITORY, long
 pytestmark = pytest.mark.slow
 
 SHORTER = {
-    "base.tokens": "300000", "sft-only.tokens": "60000", "cpt.tokens": "300000", "sft.tokens": "100000",
-    "dpo.epochs": "0.5",
+    "model.architecture.num_hidden_layers": "2", "base.tokens": "300000", "sft-only.tokens": "40000",
+    "cpt.tokens": "320000", "sft.tokens": "100000", "dpo.epochs": "0.4",
 }  # fmt: skip
 LEARNED = ("sft >= 0.85", "preference >= 0.90")  # floors that need all of a run's tokens
 IS_FAST = native({}, {})[0] == "bfloat16"

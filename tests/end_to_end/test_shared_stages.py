@@ -143,6 +143,7 @@ def test_a_sharded_reward_model_is_what_one_process_makes(
     assert made[0].manifest["metrics"]["ranking_accuracy"] == made[1].manifest["metrics"]["ranking_accuracy"]
 
 
+@pytest.mark.long  # test_parallel.py shows it for one process
 def test_a_silent_fallback_is_refused(alone: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     without(alone, root, "dpo")

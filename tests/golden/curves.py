@@ -19,7 +19,7 @@ import torch
 from common.config.resolve import resolve
 from common.console import Console
 from common.engine.run import run_stage
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import BUDGETS, REPOSITORY
 
 FILE = Path(__file__).with_name("curves.json")
 PRECISIONS = ("bfloat16", "float32")
@@ -50,7 +50,7 @@ def machine() -> str:
 
 def train(precision: str, out: Path) -> Run:
     """Pretrain the tiny base and continue on the medical domain, for a few steps each."""
-    words = {"domain": "medical", "out": str(out), "run.threads": str(THREADS), "precision": precision, **QUICK}
+    words = {"domain": "medical", "out": str(out), "run.threads": str(THREADS), "precision": precision, **BUDGETS}
     words |= {f"{stage}.tokens": tokens for stage, tokens in STAGES.items()}
     words |= {f"{stage}.train.learning_rate": RATE for stage in STAGES}
     resolved = resolve(words, REPOSITORY)

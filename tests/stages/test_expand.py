@@ -79,7 +79,8 @@ def test_a_plan_knows_the_grown_size_and_what_learns(tmp_path: Path) -> None:
     notes = make_plan(resolved).notes
     adept = Outlook.of(growing(tmp_path, **by("adept", added="2", probe_tokens="512")))
     assert adept.settings["expand"].probed == 512 * 5
-    assert any(note.startswith("expand: 4 -> 6 layers, 1,049,728 -> ") for note in notes)
+    before = settings["sft"].shape.parameters
+    assert any(note.startswith(f"expand: 4 -> 6 layers, {before:,} -> ") for note in notes)
 
 
 @pytest.mark.parametrize(

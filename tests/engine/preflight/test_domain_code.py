@@ -28,7 +28,7 @@ from common.rewards.own import verifiers_for
 from common.rewards.verifiers import VERIFIERS
 from common.store.artifacts import Artifact
 from common.system import consents
-from tests.conftest import QUICK, REPOSITORY
+from tests.conftest import BUDGETS, REPOSITORY
 from tests.engine.preflight.own_code import ALLOW, REWARDS, digest_of_domain, forget, ran, resolved
 
 
@@ -235,7 +235,7 @@ def test_a_domain_of_the_clone_needs_no_consent(mine: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_its_rewards_score_answers_and_an_edit_makes_those_stages_again(mine: Path) -> None:
-    overrides = {key: value for key, value in QUICK.items() if not key.startswith("dpo")}
+    overrides = {key: value for key, value in BUDGETS.items() if not key.startswith("dpo")}
     overrides |= {"base.tokens": "8192", "cpt.tokens": "4096", "sft.tokens": "4096"}
     run = resolved(
         mine, **overrides, **ALLOW, **{"sample.prompts": "8", "sample.samples": "4", "sample.answer_tokens": "8"}

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from common.config.schema import ModelSettings, RunSettings
+from common.errors import ConfigError
 from common.models import checkpoint
 from common.stages.preference import checked_pairs
 from common.training.distributed.loading import load_shared
-from common.training.distributed.parallel import whole_model
+from common.training.distributed.parallel import callbacks, check, whole_model
 from common.training.rows.preferences import Pair
 
 FLAGS = {"ACCELERATE_USE_FSDP": "true", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true", "WORLD_SIZE": "2"}
@@ -28,6 +29,45 @@ def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.Mo
     assert checked_pairs(pairs, run) == [3, 1]
     monkeypatch.setenv("RANK", "1")
     assert checked_pairs(pairs, run) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "MULTI_CPU",
+            r"ddp \(accelerate has no FSDP on the CPU\)\. Use run\.parallelism=ddp, or a machine with a GPU for",
+        ),
+        ("MULTI_GPU", "ddp"),
+        ("DEEPSPEED", r"deepspeed .+ Use run\.parallelism=ddp"),
+    ],
+)
+def test_a_silent_fallback_is_refused_before_a_model_is_read(
+    kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import state
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = SimpleNamespace(distributed_type=state.DistributedType[kind])
+    monkeypatch.setattr(state, "AcceleratorState", lambda: found)
+    (watching,) = callbacks(RunSettings(processes=2, parallelism="fsdp2"))
+    with pytest.raises(ConfigError, match=f"run.parallelism=fsdp2, but accelerate holds the model as {message}"):
+        watching.on_init_end(None, None, None)
+    assert callbacks(RunSettings(processes=2)) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_as_many_processes_as_were_started_train_together(processes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    trainer = SimpleNamespace(accelerator=SimpleNamespace(num_processes=processes), model=torch.nn.Linear(2, 2))
+    trainer.model_wrapped = Mock(spec=torch.nn.parallel.DistributedDataParallel)
+    if processes == 2:
+        check(trainer, RunSettings(processes=2))
+        with pytest.raises(ConfigError, match=r"^run\.parallelism=fsdp2, but accelerate holds the model as ddp"):
+            check(trainer, RunSettings(processes=2, parallelism="fsdp2"))
+    else:
+        with pytest.raises(ConfigError, match="trains with 1 processes, but 2 were started"):
+            check(trainer, RunSettings(processes=2))
 
 
 @pytest.mark.parametrize("tied", [True, False])
