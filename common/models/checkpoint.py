@@ -20,7 +20,7 @@ from common.errors import ContractError, DataError
 from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
-from common.models.gguf_file import SUFFIX, check_gguf
+from common.models.gguf_file import SUFFIX, check_gguf, reading_once
 from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, renamed
 from common.models.packed import unpacked
 from common.models.remote_code import AUTO_MAP, loadable
@@ -42,7 +42,8 @@ def load(folder: Path, model: ModelSettings, **how: Any) -> tuple[PreTrainedMode
 
     Raises DataError naming the folder when a file is missing, cut short or of another model.
     """
-    return load_model(folder, model, **how), load_tokenizer(folder, model)
+    with reading_once() if folder.suffix == SUFFIX else contextlib.nullcontext():
+        return load_model(folder, model, **how), load_tokenizer(folder, model)
 
 
 def load_model(folder: Path, model: ModelSettings, **how: Any) -> PreTrainedModel:

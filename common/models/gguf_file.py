@@ -8,10 +8,13 @@ The weights are read by transformers (`common.models.checkpoint`). Format: ggml'
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import mmap
+import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,29 @@ class _Reader:
             (length,) = struct.unpack_from("<Q", self.data, self.place)
             self.place += 8 + length
         return None
+
+
+@contextlib.contextmanager
+def reading_once() -> Iterator[None]:
+    """Let the package gguf go through a file's header once, for whatever transformers loads from it meanwhile.
+
+    transformers 5.23 does so three times for a model and its tokenizer, and each time every token becomes an array.
+    """
+    import gguf
+
+    reader, readers = gguf.GGUFReader, dict[str, Any]()
+
+    def once(path: str | Path) -> Any:
+        real = os.path.realpath(path)
+        if real not in readers:
+            readers[real] = reader(path)
+        return readers[real]
+
+    gguf.GGUFReader = once
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = reader
 
 
 def config_of_gguf(header: GgufHeader) -> dict[str, Any]:

@@ -115,6 +115,23 @@ def test_it_loads_as_an_ordinary_model_and_is_saved_as_safetensors(tmp_path: Pat
     assert torch.equal(again(ids).logits, model(ids).logits)
 
 
+def test_its_header_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gguf
+
+    file, reader, read = tmp_path / "model.gguf", gguf.GGUFReader, list[str]()
+    write_gguf(file)
+
+    def noted(path: str | Path) -> Any:
+        read.append(str(path))
+        return reader(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", noted)
+    for times in (1, 2):  # what a file holds may change between two loads
+        checkpoint.load(file, ModelSettings(path=str(file)))
+        assert len(read) == times
+    assert gguf.GGUFReader is noted
+
+
 def test_families_are_those_that_transformers_unpacks() -> None:
     from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
