@@ -149,11 +149,12 @@ def _own_loudness() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests in this process cache out of the user's folder."""
+    """Keep what tests cache out of the user's folder; all processes share one, as those of a user do."""
     from common.store import cache
 
     with pytest.MonkeyPatch.context() as patch:
-        place = tmp_path_factory.mktemp("cache")
+        own = tmp_path_factory.getbasetemp()
+        place = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "cache"
         patch.setattr(cache, "folder", lambda: place)
         yield
 

@@ -22,6 +22,7 @@ from common.config.yaml import read_yaml
 from common.errors import ConfigError, DataError, did_you_mean, first_line
 from common.evaluation import harness
 from common.evaluation.hub_tasks import LEAVE_OUT
+from common.evaluation.task_index import remembered_index
 from common.models.finite import require_finite
 from common.system.files import check_files
 
@@ -113,7 +114,7 @@ def task_manager(folders: tuple[Path, ...] = ()) -> Any:
 
     for folder in folders:
         check_files(folder, below=True)
-    with harness.bounded_files(folders):
+    with harness.bounded_files(folders), remembered_index():
         return TaskManager(include_path=[str(folder) for folder in folders] or None)
 
 
