@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,24 +43,27 @@ def remembered_index() -> Iterator[None]:
         TaskIndex.build = staticmethod(build)
 
 
-def _entries(own: Path, build: Any) -> dict[str, Any]:
-    """Return the entries of the harness's folder by name. Of a file's content they have what a group consists of."""
+def _entries(own: Path, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the entries of the harness's folder by name. Remembered ones have of a file what a group consists of."""
     from lm_eval.tasks._index import Entry, Kind
 
-    def make() -> dict[str, Any]:
-        return {"entries": [_row(entry, own) for entry in build().values()]}
+    entries: dict[str, Any] = {}
 
-    def read(found: dict[str, Any]) -> dict[str, Any]:
-        entries = {}
+    def make() -> dict[str, Any]:
+        entries.update(build())
+        return {"entries": [_row(entry, own) for entry in entries.values()]}
+
+    def read(found: dict[str, Any]) -> None:
+        known = {}
         for name, kind, place, tags, members in found["entries"]:
             if place is not None and (place.startswith("/") or ".." in place.split("/")):
                 raise ValueError(f"{place} is not below the harness's folder")
             path, cfg = None if place is None else own / place, None if members is None else {"task": members}
-            entries[name] = Entry(name=name, kind=Kind[kind], yaml_path=path, cfg=cfg, tags=set(tags))
-        return entries
+            known[name] = Entry(name=name, kind=Kind[kind], yaml_path=path, cfg=cfg, tags=set(tags))
+        entries.update(known)
 
-    facts = [INDEX_FORMAT, importlib.metadata.version("lm_eval"), str(own), _stamp(own)]
-    return read(remembered("tasks", facts, make, read))
+    remembered("tasks", [INDEX_FORMAT, importlib.metadata.version("lm_eval"), str(own), _stamp(own)], make, read)
+    return entries
 
 
 def _row(entry: Any, own: Path) -> list[Any]:

@@ -17,6 +17,7 @@ from common.errors import DataError
 from common.models.gguf_file import SUFFIX, config_of_gguf, read_gguf
 from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, text_tensors
 from common.models.packed import weights_in
+from common.models.remote_code import AUTO_MAP
 from common.models.settings_files import CONFIG, read_config
 from common.models.shards import read_header, shards_of
 from common.store.cache import remembered
@@ -83,9 +84,14 @@ def _of_part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
     return {**part, "tie_word_embeddings": is_tied(place)} if part else {}
 
 
-def require_built(place: Path) -> None:
-    """Check that transformers builds the language model within a checkpoint, if it has one. Raises DataError."""
-    if place.suffix != SUFFIX and is_nested(config := read_config(place)):
+def require_built(place: Path, trusted: bool) -> None:
+    """Check that transformers builds the language model within a checkpoint, if it has one. Raises DataError.
+
+    What builds a model by code of its own, where that is trusted, is known once it is loaded.
+    """
+    if place.suffix == SUFFIX or (trusted and AUTO_MAP in read_config(place)):
+        return
+    if is_nested(config := read_config(place)):
         found = _part(place, config)
         if found["part"] and not found["built"]:
             raise not_built(found["part"]["model_type"], place / CONFIG)

@@ -215,7 +215,7 @@ def check_place(place: Path, settings: ModelSettings) -> None:
     """
     check_weights(place)
     require_decoder(place)
-    require_built(place)
+    require_built(place, settings.trust_remote_code)
     require_plain_folder(place)
     require_unpackable(place)
     check_facts(place, settings)

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 
 # Enough steps for several checkpoints.
 WORDS = {**QUICK, "domain": "medical", "cpt.tokens": "32768", "cpt.batch_tokens": "512"}
+OFTEN = 0.003  # minutes between checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,6 @@ def with_base(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     freeze(resolved)
     run_stage(resolved, "base", Console("quiet"))  # which is found
     return root
-
-
-OFTEN = 0.003  # minutes between checkpoints
 
 
 def start(root: Path) -> subprocess.Popen[str]:

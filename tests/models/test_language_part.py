@@ -23,7 +23,7 @@ from common.errors import ContractError, DataError, RecipeError
 from common.models import checkpoint
 from common.models.contracts import check_decoder
 from common.models.language_part import note_part, part_of
-from common.models.local import config_of
+from common.models.local import config_of, require_built
 from common.models.source import check_place
 from tests.bench.architectures import PLAIN, small
 from tests.conftest import REPOSITORY
@@ -194,6 +194,10 @@ def test_a_part_that_is_no_language_model_of_its_own_is_refused(name: str, tmp_p
     for _ in range(2):  # found, then remembered
         with pytest.raises(DataError, match=refused):
             check_place(tmp_path, settings(tmp_path))  # by which a plan refuses
+    change(tmp_path, auto_map={"AutoModelForCausalLM": "code.Model"})
+    require_built(tmp_path, trusted=True)  # its own code may
+    with pytest.raises(DataError, match=refused):
+        require_built(tmp_path, trusted=False)
 
 
 @pytest.mark.parametrize("keys", [{"text_config": {"model_type": "gemma3_text", "hidden_activation": "frob"}}])
