@@ -63,9 +63,12 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
         assert "Compared with training all weights (`sft`):" in card
     if "cpt-added" in checkpoints:
         card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
-        assert "`expand` grew the model from 1,049,728 to 1,443,456 parameters and 6 layers: copies of layers" in card
+        facts = artifacts["expand"].manifest["metrics"]["growth"]
+        before, after = artifacts["base"].manifest["metrics"]["parameters"], facts["parameters"]
+        grew = f"from {before:,} to {after:,} parameters and 6 layers: copies of layers"
+        assert f"`expand` grew the model {grew}" in card
         assert "(LLaMA Pro, arXiv 2401.02415). Its logits differ from those before by 0 of their range" in card
-        assert "`cpt-added` trained 393,728 parameters, those of the added layers alone." in card
+        assert f"`cpt-added` trained {after - before:,} parameters, those of the added layers alone." in card
     if "vocabulary" in checkpoints:
         card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
         assert f"`vocabulary` added {artifacts['vocabulary'].manifest['metrics']['added']} tokens" in card
@@ -82,8 +85,11 @@ def test_it_runs_to_a_card(pipeline: str, checkpoints: list[str], finished: Path
             assert {row["role"] for row in artifacts[name].manifest["rows"]} == {"replay"}
     if "sparse" in checkpoints:
         card = (artifacts["card"].path / "README.md").read_text(encoding="utf-8")
-        assert "`sparse` made 393,216 of 1,049,728 weights zero (37.5%), half of those of 28 matrices" in card
-        assert "| `sft-sparse` | `sft` | 393,216 |" in card
+        inputs = read_config(artifacts["base"].path)
+        width, inner = inputs["hidden_size"], inputs["intermediate_size"]
+        zeros, total = 4 * (3 * width**2 + 3 * width * inner) // 2, artifacts["base"].manifest["metrics"]["parameters"]
+        assert f"`sparse` made {zeros:,} of {total:,} weights zero ({zeros / total:.1%}), half of those of 28 m" in card
+        assert f"| `sft-sparse` | `sft` | {zeros:,} |" in card
     if "instruct" in checkpoints:
         rows = artifacts["instruct"].manifest["rows"]
         assert {row["role"] for row in rows} == {"replay"}  # nothing of the domain
