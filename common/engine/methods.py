@@ -59,7 +59,9 @@ def check_methods(resolved: Resolved, outlook: Outlook) -> None:
 
 def _evens_experts(config: Mapping[str, Any], settings: WithMethods) -> bool:
     """Whether TRL adds the loss that evens the load of a model's experts, as far as its config.json says."""
-    sparse = config.get("model_type") in DENSE or "output_router_logits" in config
+    sparse = config.get("model_type") in DENSE or (
+        "output_router_logits" in config and config.get("is_moe") is not False
+    )
     given = settings.train.get("router_aux_loss_coef")
     return sparse and (config.get("router_aux_loss_coef", 0.001) if given is None else given) != 0
 

@@ -35,7 +35,7 @@ from common.training.loop.validation import Validation
 from common.training.methods.applied import Applied, check_experts
 from common.training.methods.ordered import scores_of_losses
 from common.training.methods.teacher import read_once, teacher_of
-from common.training.options import sft_options
+from common.training.options import EXPERTS_LOSS, sft_options, without_experts
 from common.training.rows.packing import RowCollator
 from common.training.rows.probe import probe_batches
 from common.training.rows.rows import TrainingRows
@@ -124,6 +124,8 @@ def build_trainer(
 ) -> Any:  # fmt: skip
     """Return a trainer of TRL over prepared rows. Raises ConfigError for options that TRL refuses."""
     adapter, callbacks = adapters.adapter_for(context, model, task), parallel.callbacks(context.config.run)
+    if hasattr(config_class, EXPERTS_LOSS):
+        options = without_experts(options, model, context.stage)
     try:
         arguments = patches.use_one_gpu(config_class(**{**kind_of(context.kind).defaults, **options}))
         return patches.without_extras(trainer_class)(

@@ -30,6 +30,8 @@ from common.errors import ConfigError
 from common.models.device import device_of
 from common.training.distributed import ranks
 
+EXPERTS_LOSS = "router_aux_loss_coef"  # weight of the loss that evens the load of experts
+
 
 def split_batch(batch: Batch, micro_tokens: int | None) -> tuple[int, int]:
     """Return (rows per forward pass and device, accumulation steps) whose product over devices is the batch.
@@ -155,3 +157,16 @@ def rewarded_options(
         **settings.train,
         "shuffle_dataset": False,  # the prompts come in their final order
     }
+
+
+def without_experts(options: dict[str, Any], model: Any, stage: str) -> dict[str, Any]:
+    """Return options of TRL that fit a model whose configuration has settings of experts and says that it has none.
+
+    TRL would ask such a model, a Doge, for the loss that evens the load of experts. Raises ConfigError where the
+    options name a weight of that loss.
+    """
+    if getattr(model.config, "is_moe", True):
+        return options
+    if given := options.get(EXPERTS_LOSS):
+        raise ConfigError(f"{stage}.train.{EXPERTS_LOSS} is {given}, but this model has no experts. Leave it out.")
+    return {**options, EXPERTS_LOSS: 0.0}

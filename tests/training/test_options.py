@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from common.config.batches import Batch, micro_tokens, pair_epochs, pair_steps, 
 from common.config.schema import Config, ModelSettings, RunSettings
 from common.config.stages import CptSettings, DpoSettings
 from common.errors import ConfigError
-from common.training.options import preference_options, sft_options, split_batch, steps_for
+from common.training.options import preference_options, sft_options, split_batch, steps_for, without_experts
 
 STEPS, PEAK = 100, 1.0
 CONFIG = Config(domain="medical", profile="tiny", pipeline="default", model=ModelSettings(path="unused"), stages={})
@@ -74,3 +75,16 @@ def test_a_forward_pass_takes_the_least_that_the_stage_or_the_run_asks_for(tmp_p
     assert [micro_tokens(own, RunSettings(micro_batch_tokens=size)) for size in (None, 128, 512)] == [256, 128, 256]
     made = sft_options(own, CONFIG, tmp_path, steps=10, stage="cpt")
     assert (made["per_device_train_batch_size"], made["gradient_accumulation_steps"]) == (2, 8)
+
+
+@pytest.mark.parametrize(("experts", "weight"), [(False, 0.0), (True, None)])
+def test_no_loss_of_experts_is_asked_of_a_doge_without_any(experts: bool, weight: float | None) -> None:
+    from transformers import DogeConfig
+
+    model = SimpleNamespace(config=DogeConfig(is_moe=experts))
+    assert without_experts({"seed": 0}, model, "cpt").get("router_aux_loss_coef") == weight
+    if not experts:
+        with pytest.raises(
+            ConfigError, match=r"cpt\.train\.router_aux_loss_coef is 0\.1, but this model has no experts"
+        ):
+            without_experts({"router_aux_loss_coef": 0.1}, model, "cpt")
