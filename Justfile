@@ -125,13 +125,21 @@ setup:
     #!/usr/bin/env sh
     set -eu
     if [ -f .venv/stamp ] && cat pyproject.toml requirements.lock | cmp -s - .venv/stamp; then exit 0; fi
-    echo "Setting up .venv with pinned versions (once, about two minutes) …"
+    echo "Setting up .venv with pinned versions (once, about 90 seconds) …"
     base="${PYTHON:-python3.11}"
     command -v "$base" >/dev/null 2>&1 || base=python3
     "$base" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' || { echo "error: Python 3.11 or newer is needed; set PYTHON=<path>." >&2; exit 1; }
     "$base" -m venv .venv
     install=".venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile"
-    $install --no-deps --require-hashes -r requirements.lock
+    # uv installs what is locked in a sixth of pip's time. It reads no settings of pip: where it cannot, pip does.
+    index="$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)"
+    index="${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$index}}"
+    sed -n '/^uv==/,/[^\\]$/p' requirements.lock > .venv/uv.lock
+    if ! { $install --only-binary :all: --require-hashes -r .venv/uv.lock &&
+        env ${index:+UV_DEFAULT_INDEX="$index"} .venv/bin/uv pip install --quiet --python .venv/bin/python \
+            --no-deps --require-hashes -r requirements.lock; } 2>/dev/null; then
+        $install --no-deps --require-hashes -r requirements.lock
+    fi
     $install "$(sed -n 's/^    "\(torch[<>=].*\)",$/\1/p' pyproject.toml)"
     $install --no-deps --no-build-isolation -e .
     # pip would compile all modules on one core; this takes all cores, and leaves out what hardly any program imports.
