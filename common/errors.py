@@ -16,7 +16,7 @@ LONGEST_QUOTE = 80  # characters of a value, name or path that a message shows
 LONGEST_REASON = 300  # characters of another library's message
 LONGEST_LINE = 800  # characters of one line of a message: the start says what and where, the end what to do
 MOST_LINES = 60  # of a message
-LONGEST_NAME, MOST_NAMES = 200, 2000  # characters of a name, and names, among which the nearest is looked for
+LONGEST_NAME, MOST_NAMES = 200, 20_000  # characters of a name, and names, among which the nearest is looked for
 # What moves a cursor, starts an escape, turns the direction of text, breaks a line, or is no character: the controls,
 # the marks and overrides of direction, separators of lines, invisible tags, and halves of characters.
 UNSEEN = re.compile(

@@ -88,4 +88,5 @@ def test_near_names_are_found_among_many_and_shown_short() -> None:
     assert did_you_mean("SFT", ["SFT", "sft"]) == " Did you mean 'sft'? Capital letters count."
     many = [f"a_{number:05}_of_many_tasks" for number in range(9000)]  # as many as lm-evaluation-harness has, and more
     assert did_you_mean("pubmedqaa", [*many, "pubmedqa"]) == " Did you mean 'pubmedqa'?"
+    assert did_you_mean("pubmedqa_of_test_x", [*many, "pubmedqa_of"]) == " Did you mean 'pubmedqa_of'?"
     assert did_you_mean(12, ["123", "x"]) == " Did you mean '123'?"  # a key of a YAML file may be a number

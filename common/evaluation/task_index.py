@@ -3,8 +3,8 @@
 Usage: `with remembered_index(): manager = TaskManager()`.
 
 lm-evaluation-harness 0.4 reads some 14,000 YAML files to know which name is in which file: 14 s on a slow core, in each
-run with benchmarks. The files do not change while the package does not, so that sizes and times of all of them, which
-take a fifth of a second, tell whether the index still holds. A task itself is always read from its file.
+run with benchmarks. The files do not change while the package does not, so that the stamps of all of them, and of what
+they may include, tell in a fifth of a second whether the index still holds. A task is always read from its file.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.store.cache import remembered
+from common.store.cache import remembered, stamp_of
 
-INDEX_FORMAT = 1  # of what is remembered; one more where it changes
+INDEX_FORMAT = 2  # of what is remembered; one more where it changes
+CODE = (".py", ".pyc")  # which no index depends on
 
 
 @contextlib.contextmanager
@@ -60,9 +61,11 @@ def _entries(own: Path, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
                 raise ValueError(f"{place} is not below the harness's folder")
             path, cfg = None if place is None else own / place, None if members is None else {"task": members}
             known[name] = Entry(name=name, kind=Kind[kind], yaml_path=path, cfg=cfg, tags=set(tags))
+        if not known:
+            raise ValueError("an index without entries")
         entries.update(known)
 
-    remembered("tasks", [INDEX_FORMAT, importlib.metadata.version("lm_eval"), str(own), _stamp(own)], make, read)
+    remembered("tasks", [INDEX_FORMAT, importlib.metadata.version("lm_eval"), _stamp(own)], make, read)
     return entries
 
 
@@ -74,11 +77,12 @@ def _row(entry: Any, own: Path) -> list[Any]:
 
 
 def _stamp(own: Path) -> str:
-    """Return what changes whenever one of the files does."""
+    """Return what changes whenever one of the files does that tasks are written in, or that these include."""
     found = hashlib.sha256()
     for folder, folders, files in os.walk(own):
         folders.sort()
-        for name in sorted(name for name in files if name.endswith(".yaml")):
-            facts = os.stat(place := os.path.join(folder, name))
-            found.update(f"{place}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
+        for name in sorted(name for name in files if not name.endswith(CODE)):
+            place = Path(folder, name)
+            stamp = stamp_of(place) if place.exists() else None  # None: a link to nothing, as editors leave
+            found.update(f"{place.relative_to(own)}\0{stamp}\0".encode())
     return found.hexdigest()

@@ -21,8 +21,8 @@ from common.models.boundary import COPY_AGAIN, explain_loading
 from common.models.convert import pickles_of
 from common.models.finite import require_finite
 from common.models.gguf_file import SUFFIX, check_gguf, reading_once
-from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, renamed
-from common.models.packed import unpacked
+from common.models.language_part import is_built, is_nested, is_tied, not_built, part_of, renamed, text_tensors
+from common.models.packed import LEFT_OVER, unpacked
 from common.models.remote_code import AUTO_MAP, loadable
 from common.models.settings_files import CONFIG, check_settings, read_config
 from common.models.shards import check_shards, read_header, shards_of
@@ -122,6 +122,11 @@ def _load(
         raise DataError(
             f"The {name} {folder} has more layers than its config.json says, as {surplus[0]}; they would be left out. "
             "Correct num_hidden_layers there, or give the files of one checkpoint."
+        )
+    if scales := [key for key in text_tensors(sorted(report["unexpected_keys"])) if key.endswith(LEFT_OVER)]:
+        raise DataError(
+            f"The {name} {folder} has scales of weights that its config.json says nothing of, as {scales[0]}; without "
+            "them the weights are other numbers. Give the checkpoint that it was quantised from."
         )
     require_finite(loaded.named_parameters(), f"The {name} {folder}", DIVERGED, DataError)
     return loaded

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OTHER_SENSES = (  # how parts of names begin that are none of its tensors
     "vision", "visual", "audio", "image", "multi_modal", "mm_", "connector", "embed_vision", "embed_audio", "mtp",
-    "aligner", "patch_", "talker", "token2wav", "code2wav",
+    "aligner", "patch_", "qformer", "talker", "token2wav", "code2wav",
 )  # fmt: skip
 OTHER_CONFIGS = ("vision_config", "audio_config")  # beside which older files have the language model's keys
 OF_WHOLE = ("bos_token_id", "eos_token_id", "pad_token_id", "quantization_config")  # keys that the whole decides
@@ -53,10 +53,16 @@ def text_tensors(stored: Collection[str]) -> list[str]:
 def part_of(config: PreTrainedConfig) -> PreTrainedConfig | None:
     """Return the configuration of the language model within a checkpoint; None for a checkpoint that is one itself.
 
-    Which tokens begin, end and fill a text, and how weights are packed, is the whole checkpoint's to say.
+    Which tokens begin, end and fill a text, and how weights are packed, is the whole checkpoint's to say. Raises
+    DataError for a kind of model that has no parts, but is given the settings of one.
     """
     if getattr(config, "is_encoder_decoder", False) or (text := config.get_text_config()) is config:
         return None
+    if isinstance(text, dict):
+        raise DataError(
+            f"config.json gives a {config.model_type} the settings of a part (text_config), which that kind of model "
+            "has not; transformers would not save it. Remove the key, or take another checkpoint."
+        )
     text = _in_one_direction(text) if text.model_type in SAME_ON_TEXT else copy.deepcopy(text)
     for key in OF_WHOLE:
         if (value := getattr(config, key, None)) is not None:

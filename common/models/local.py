@@ -73,8 +73,8 @@ def config_of(place: Path) -> dict[str, Any]:
              for name, tensor in read_header(shard).items()}  # fmt: skip
     if is_nested(found):
         sizes = {name: sizes[name] for name in text_tensors(sizes)}
-    if found.get("tie_word_embeddings", True) and len(sizes) > 1:
-        sizes.pop("lm_head.weight", None)  # some store tied weights twice
+    if found.get("tie_word_embeddings", True) and len(sizes) > 1:  # some store tied weights twice
+        sizes = {name: size for name, size in sizes.items() if not name.endswith("lm_head.weight")}
     return {**found, **named, **({"parameters": sum(sizes.values())} if sizes else {})}
 
 
@@ -111,6 +111,8 @@ def _part(place: Path, config: dict[str, Any]) -> dict[str, Any]:
     facts = [PARTS_FORMAT, importlib.metadata.version("transformers"), config]
     try:
         return remembered("parts", facts, read, lambda found: (found["part"].items(), found["built"]))
+    except DataError:
+        raise
     except Exception:  # of whatever transformers stumbles over; the stage says what is wrong
         return {"part": {}, "built": False}
 

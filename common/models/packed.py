@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 KINDS = ("fp8", "mxfp4")
+EIGHT_BITS = ("F8_E4M3", "F8_E5M2")  # types of weights that stand for nothing without their scales
+SCALE = "_scale_inv"  # the only ending by which transformers finds the scale of such a weight
 TWO_IN_ONE = "_blocks"  # how names of tensors end whose bytes are two numbers each
-SCALES = ("_scales", "_scale_inv", "_scale")
+SCALES = ("_scales", SCALE, "_scale")
+LEFT_OVER = ("weight_scale", SCALE, "weight_scale_2")  # ends of names that only scales of packed weights have
+BLOCKS = (128, 128)  # rows and columns that share a scale, where config.json says nothing of them
 OF_MX = (1, 32)  # rows and columns that share a scale in MX formats, whatever config.json says of others
 
 
@@ -41,10 +46,22 @@ def _packing(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 def require_unpackable(folder: Path) -> None:
     """Check that the weights of a checkpoint are plain, or packed so that they can be unpacked. Raises DataError."""
-    kind = packed_as(read_config(folder)) if folder.is_dir() else None
+    if not folder.is_dir():
+        return
+    kind = packed_as(read_config(folder))
     if kind is not None and kind not in KINDS:
         raise DataError(_still_packed(folder, kind))
-    if kind == "fp8" and (cut := _cut_by_blocks(folder)):
+    tensors = {name: entry for shard in shards_of(folder) for name, entry in read_header(shard).items()}
+    eight = [name for name, entry in tensors.items() if entry["dtype"] in EIGHT_BITS]
+    if bare := [name for name in eight if kind != "fp8" or name + SCALE not in tensors]:
+        wrong = (
+            f"there is no tensor {bare[0]}{SCALE}" if kind == "fp8" else f"{CONFIG} has no quantization_config of fp8"
+        )
+        raise DataError(
+            f"{folder}: {bare[0]} is stored in 8 bits ({tensors[bare[0]]['dtype']}), and {wrong}, without which "
+            f"transformers {version('transformers')} reads other numbers. Give the checkpoint it was quantised from."
+        )
+    if kind == "fp8" and (cut := _cut_by_blocks(folder, {name: entry["shape"] for name, entry in tensors.items()})):
         raise DataError(
             f"{folder}: {cut} is no multiple of the blocks that share a scale (weight_block_size in {CONFIG}), which "
             "transformers 5.23 unpacks to other numbers. Give the checkpoint that it was quantised from."
@@ -65,21 +82,21 @@ def _still_packed(folder: Path, kind: str) -> str:
     )
 
 
-def _cut_by_blocks(folder: Path) -> str:
+def _cut_by_blocks(folder: Path, shapes: Mapping[str, Sequence[int]]) -> str:
     """Return the name of a tensor whose last block is smaller than the others; an empty text where there is none.
 
     transformers takes a block's size from how many there are, so that it would be wrong for all of them.
     """
-    stated = (_packing(read_config(folder)) or {}).get("weight_block_size")
-    shapes = {name: entry["shape"] for shard in shards_of(folder) for name, entry in read_header(shard).items()}
+    stated = (_packing(read_config(folder)) or {}).get("weight_block_size", BLOCKS) or (None, None)
     for name, scales in shapes.items():
-        weight = name.removesuffix("_scale_inv")
+        weight = name.removesuffix(SCALE)
         if weight == name or len(scales) < 2 or weight not in shapes:
             continue
-        sizes = zip(shapes[weight][-2:], scales[-2:], stated or (None, None), OF_MX, strict=True)
-        for size, blocks, usual, mx in sizes:
+        if len(shapes[weight]) < 2:
+            return weight
+        for size, blocks, usual, mx in zip(shapes[weight][-2:], scales[-2:], stated, OF_MX, strict=True):
             whole = blocks == 1 and (usual is None or size <= usual)
-            if not whole and (size % blocks or size // blocks not in (usual, mx)):
+            if not whole and (not blocks or size % blocks or size // blocks not in (usual, mx)):
                 return weight
     return ""
 

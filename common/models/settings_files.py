@@ -37,6 +37,13 @@ def _is_id(value: Any) -> bool:
     return type(value) is int and -1 <= value < LARGEST  # -1: none, as older Llama checkpoints write it
 
 
+def _is_packing(value: Any) -> bool:
+    if not (isinstance(value, dict) and isinstance(value.get("quant_method"), str)):
+        return False
+    blocks = value.get("weight_block_size")
+    return blocks is None or (isinstance(blocks, list) and len(blocks) == 2 and all(map(_is_size, blocks)))
+
+
 def _is_fraction(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
@@ -80,6 +87,11 @@ IDS: Rule = (
     "the place of a token or a list of such whole numbers",
     lambda value: all(map(_is_id, value)) if isinstance(value, list) else _is_id(value),
 )
+PACKING: Rule = (
+    "an object with a text `quant_method`, and two sizes as `weight_block_size` if it has one",
+    _is_packing,
+)
+PART: Rule = ("the settings of a language model", lambda value: isinstance(value, dict))
 STOPS = {"eos_token_id": IDS, "pad_token_id": ID, "bos_token_id": IDS}
 RULES: Mapping[str, tuple[str, Mapping[str, Rule]]] = {  # file -> what it holds, and the rule of each key
     CONFIG: (
@@ -97,10 +109,7 @@ RULES: Mapping[str, tuple[str, Mapping[str, Rule]]] = {  # file -> what it holds
                 lambda value: isinstance(value, list) and all(isinstance(name, str) for name in value),
             ),
             "output_attentions": ("false, as fast attention returns no weights", lambda value: value is False),
-            "quantization_config": (
-                "an object with a text `quant_method`",
-                lambda value: isinstance(value, dict) and isinstance(value.get("quant_method"), str),
-            ),
+            "quantization_config": PACKING, **dict.fromkeys(NESTED, PART),
             "tie_word_embeddings": ("true or false", lambda value: isinstance(value, bool)),
         },
     ),

@@ -24,6 +24,7 @@ from common.system.files import read_bytes
 
 FOLDER = "domain-recipes"
 MOST_FILES = 1000  # of a folder; then the older half goes
+MOST_OF = {"tasks": 4}  # of folders whose files are large
 LARGE = 2**20  # bytes; smaller files are digested sooner than looked up
 SETTLED = 2_000_000_000  # nanoseconds: a file changed later than that may change again under the same time
 Stamp = list[int]
@@ -58,11 +59,11 @@ def remembered(
 ) -> dict[str, Any]:
     """Return what was made of some facts before, or make it now and write it.
 
-    `check` raises KeyError, TypeError or ValueError for what is damaged.
+    `check` raises AttributeError, KeyError, TypeError or ValueError for what is damaged.
     """
     name = f"{folder}/" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
     found = read(name)
-    with contextlib.suppress(KeyError, TypeError, ValueError):
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
         check(found)
         return found
     made = make()
@@ -72,7 +73,7 @@ def remembered(
 
 def _forget_old(where: Path) -> None:
     files = list(where.glob("*.json"))
-    if len(files) > MOST_FILES:
+    if len(files) > MOST_OF.get(where.name, MOST_FILES):
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns)[: len(files) // 2]:
             path.unlink(missing_ok=True)
 

@@ -64,6 +64,21 @@ OWN: dict[str, dict[str, Any]] = {  # of hybrid ones, so that one of two layers 
     "nemotron_h": {"layers_block_type": ["mamba", "attention"]},
     "mamba2": {"num_heads": 8},
     "falcon_h1": {"mamba_d_ssm": 64},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "gemma3n_text": {
+        "layer_types": ["sliding_attention", "full_attention"],
+        "num_kv_shared_layers": 0,
+        "activation_sparsity_pattern": [0.95, 0.0],
+    },
+    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
+    # What these leave open for a file to say.
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
+    "zaya": {"num_experts_per_tok": 1},
+    **{name: {"head_dim": 8} for name in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
+    "bailing_hybrid": {"partial_rotary_factor": 1.0},
+    "xlstm": {"num_heads": 2},
 }
 LAYERS = ("layer_types", "mlp_layer_types", "layers_block_type", "block_types")  # lists of one name for each layer
 

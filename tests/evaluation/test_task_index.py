@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,10 @@ FILES = {
     "both.yaml": "group: both\ntask: [one, two]\n",
     "code.yaml": "task: code\nclass: !function utils.Code\n",
     "default.yaml": "doc_to_text: y\n",
+    "six.yaml": "include: _template_yaml\ntask: six\n",
+    "_template_yaml": "tag: often\n",
 }
+READS = len(FILES) - 1  # what is included is read otherwise
 
 
 @pytest.fixture
@@ -63,30 +69,64 @@ def test_it_is_what_the_harness_finds_and_is_read_once(own: Path, read: list[str
     from lm_eval.tasks._index import TaskIndex
 
     plain = TaskIndex().build([own])
-    assert plain.keys() == {"one", "two", "both", "code", "easy", "short"}
+    assert plain.keys() == {"one", "two", "both", "code", "six", "easy", "short", "often"}
     read.clear()
     for times in (1, 2):
         found = index(own)
         assert facts(found) == facts(plain)
         assert found["both"].cfg["task"] == ["one", "two"]
-        assert len(read) == len(FILES), times
+        assert len(read) == READS, times
     assert TaskIndex().build([own]).keys() == plain.keys()  # without the cache, as before
-    assert len(read) == 2 * len(FILES)
+    assert len(read) == 2 * READS
 
 
-@pytest.mark.parametrize("change", ["edited", "new", "gone"])
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def under_its_old_time(path: Path, text: str) -> None:
+    before = path.stat()
+    write(path, text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {  # what happens to the folder, and what is found then
+    "edited": (lambda own: write(own / "two.yaml", "task: new\n"), "new"),
+    "edited to the same length": (lambda own: write(own / "two.yaml", "task: two\ntag: hard\n"), "hard"),
+    "edited under its old time": (lambda own: under_its_old_time(own / "two.yaml", "task: two\ntag: hard\n"), "hard"),
+    "a new file": (lambda own: write(own / "one" / "new.yaml", "task: new\n"), "new"),
+    "one file less": (lambda own: (own / "two.yaml").unlink(), "one"),
+    "included": (lambda own: write(own / "_template_yaml", "tag: seldom\n"), "seldom"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_it_is_read_again_where_a_file_has_changed(change: str, own: Path, read: list[str]) -> None:
+    from lm_eval.tasks._index import TaskIndex
+
     index(own)
-    if change == "edited":
-        (own / "two.yaml").write_text("task: three\n", encoding="utf-8")
-    elif change == "new":
-        (own / "one" / "three.yaml").write_text("task: three\n", encoding="utf-8")
-    else:
-        (own / "two.yaml").unlink()
+    happens, found = CHANGES[change]
+    happens(own)
     read.clear()
-    found = index(own)
+    changed = index(own)
     assert read
-    assert ("three" in found, "two" in found) == (change != "gone", change == "new")
+    assert found in changed
+    assert facts(changed) == facts(TaskIndex().build([own]))
+
+
+def test_it_is_read_again_with_another_version(own: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    index(own)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.0")
+    read.clear()
+    index(own)
+    assert read
+
+
+def test_what_the_harness_passes_over_is_passed_over(own: Path, read: list[str]) -> None:
+    plain = facts(index(own))
+    (own / ".#two.yaml").symlink_to("nobody@nowhere:1")  # as an editor leaves beside an open file
+    (own / "utils.py").write_text("x = 1", encoding="utf-8")
+    assert facts(index(own)) == plain
 
 
 def test_other_folders_are_read_each_time_and_override(own: Path, read: list[str], tmp_path: Path) -> None:
@@ -106,12 +146,13 @@ def test_a_place_elsewhere_is_never_taken_from_the_cache(place: str, own: Path, 
     file.write_text(file.read_text(encoding="utf-8").replace('"two.yaml"', f'"{place}"'), encoding="utf-8")
     read.clear()
     assert facts(index(own)) == plain
-    assert len(read) == len(FILES)
+    assert len(read) == READS
 
 
 def test_an_index_that_is_damaged_is_made_again(own: Path, read: list[str]) -> None:
     plain = facts(index(own))
     (file,) = (cache.folder() / "tasks").glob("*.json")
-    for text in ("{", '{"entries": [["one", "NONE", null, [], null]]}', '{"entries": 3}'):
+    wrong = ('["one", "NONE", null, [], null]', '["one", "TASK", 5, [], null]', '["one", "TASK"]')
+    for text in ("{", *(f'{{"entries": [{row}]}}' for row in (*wrong, "")), '{"entries": 3}'):
         file.write_text(text, encoding="utf-8")
         assert facts(index(own)) == plain

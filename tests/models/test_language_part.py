@@ -22,7 +22,7 @@ from common.engine.plan import make_plan
 from common.errors import ContractError, DataError, RecipeError
 from common.models import checkpoint
 from common.models.contracts import check_decoder
-from common.models.language_part import note_part, part_of
+from common.models.language_part import note_part, part_of, text_tensors
 from common.models.local import config_of, require_built
 from common.models.source import check_place
 from tests.bench.architectures import PLAIN, small
@@ -113,6 +113,42 @@ def test_without_a_word_about_it_a_head_of_its_own_is_one(tmp_path: Path) -> Non
     assert torch.equal(part.lm_head.weight, head)
     assert part.num_parameters() == config_of(folder)["parameters"]
     assert part.num_parameters() == checkpoint.load_skeleton(folder, settings(folder)).num_parameters()
+
+
+def test_a_tied_head_that_is_stored_is_counted_once(tmp_path: Path) -> None:
+    folder = publish("llava", tmp_path)
+    stored = load_file(folder / "model.safetensors")
+    (table,) = (name for name in stored if name.endswith("embed_tokens.weight"))
+    change(folder, tie_word_embeddings=None)
+    change(folder, tie_word_embeddings=True)
+    head = {"language_model.lm_head.weight": stored[table].clone()}
+    save_file({**stored, **head}, folder / "model.safetensors", {"format": "pt"})
+    assert config_of(folder)["parameters"] == checkpoint.load_model(folder, settings(folder)).num_parameters()
+
+
+@pytest.mark.parametrize("part", [{"hidden_size": 8}, {}])
+def test_settings_of_a_part_that_this_kind_of_model_has_not_are_refused(part: dict[str, Any], tmp_path: Path) -> None:
+    small("llama", make_tokenizer(PLAIN)).save_pretrained(tmp_path)
+    change(tmp_path, text_config=part)
+    for read in (config_of, lambda place: checkpoint.load_model(place, settings(place))):
+        with pytest.raises(DataError, match=r"config\.json gives a llama the settings of a part \(text_config\)"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["text_config", "thinker_config"])
+def test_a_part_without_settings_is_a_sentence(key: str, tmp_path: Path) -> None:
+    folder = publish("llava", tmp_path)
+    change(folder, **{key: "x"})
+    with pytest.raises(DataError, match=rf"config\.json: {key} is 'x'; expected the settings of a language model"):
+        config_of(folder)
+    with pytest.raises(DataError, match=key):
+        checkpoint.load_model(folder, settings(folder))
+
+
+def test_the_part_that_asks_about_images_is_not_taken_for_the_language_model() -> None:
+    """InstructBLIP's, whose embedding has a shorter name."""
+    names = ["qformer.embeddings.word_embeddings.weight", "language_model.model.decoder.embed_tokens.weight"]
+    assert text_tensors(names) == names[1:]
 
 
 def test_a_config_that_keeps_the_keys_of_text_beside_those_of_images(tmp_path: Path) -> None:

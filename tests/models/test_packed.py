@@ -79,7 +79,7 @@ def publish(kind: str, folder: Path, **sizes: int) -> dict[str, Tensor]:
     return meant
 
 
-def put_quantization(folder: Path, said: dict[str, Any]) -> None:
+def put_quantization(folder: Path, said: dict[str, Any] | None) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "quantization_config": said}))
 
@@ -111,6 +111,73 @@ def test_blocks_that_do_not_divide_a_matrix_are_refused(tmp_path: Path) -> None:
         check_local(ModelSettings(path=str(tmp_path)))
 
 
+def rename(folder: Path, old: str, new: str) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    named = {name.replace(old, new): tensor for name, tensor in tensors.items() if new or old not in name}
+    save_file(named, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("new", "said", "message"),
+    [
+        # The layout of AutoFP8: transformers 5.23 passes over such scales without a word.
+        (
+            "weight_scale",
+            {"quant_method": "fp8"},
+            r"no tensor model\.layers\.0\.\w+\.\w+_proj\.weight_scale_inv, without",
+        ),
+        ("", {"quant_method": "fp8"}, r"is stored in 8 bits \(F8_E4M3\), and there is no tensor"),
+        ("weight_scale_inv", {}, r"config\.json has no quantization_config of fp8, without which transformers"),
+    ],
+)
+def test_eight_bits_whose_scales_would_be_passed_over_are_refused(
+    new: str, said: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    publish("fp8", tmp_path)
+    rename(tmp_path, "weight_scale_inv", new)
+    put_quantization(tmp_path, said or None)
+    with pytest.raises(DataError, match=message):
+        check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_scales_that_nothing_applies_are_refused_once_the_model_is_loaded(tmp_path: Path) -> None:
+    publish("fp8", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    plain = {name: tensor.to(torch.int8) if "proj" in name and "scale" not in name else tensor
+             for name, tensor in tensors.items()}  # fmt: skip
+    save_file(plain, tmp_path / "model.safetensors", {"format": "pt"})
+    put_quantization(tmp_path, None)
+    check_local(ModelSettings(path=str(tmp_path)))  # which reads no weights
+    with pytest.raises(DataError, match=r"has scales of weights that its config\.json says nothing of, as model"):
+        checkpoint.load_model(tmp_path, ModelSettings(path=str(tmp_path)))
+
+
+@pytest.mark.parametrize("blocks", [128, [128], [128, 128, 128], "x", [128, 0]])
+def test_blocks_are_two_sizes(blocks: object, tmp_path: Path) -> None:
+    publish("fp8", tmp_path)
+    put_quantization(tmp_path, {"quant_method": "fp8", "weight_block_size": blocks})
+    with pytest.raises(DataError, match=r"quantization_config is .* and two sizes as `weight_block_size` if it has"):
+        check_local(ModelSettings(path=str(tmp_path)))
+
+
+def test_blocks_that_are_not_stated_are_those_of_transformers(tmp_path: Path) -> None:
+    meant = publish("fp8", tmp_path)
+    put_quantization(tmp_path, {"quant_method": "fp8"})
+    check_local(ModelSettings(path=str(tmp_path)))
+    found = checkpoint.load_model(tmp_path, ModelSettings(path=str(tmp_path))).state_dict()
+    assert all(torch.equal(found[name], weight) for name, weight in meant.items())
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (2, 0)])
+def test_scales_of_no_blocks_are_refused(shape: tuple[int, int], tmp_path: Path) -> None:
+    publish("fp8", tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    empty = {name: torch.empty(shape) if "scale" in name else tensor for name, tensor in tensors.items()}
+    save_file(empty, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DataError, match=r"is no multiple of the blocks"):
+        check_local(ModelSettings(path=str(tmp_path)))
+
+
 def test_what_cannot_be_unpacked_is_refused_before_the_first_stage(tmp_path: Path) -> None:
     publish("fp8", tmp_path)
     put_quantization(tmp_path, {"quant_method": "gptq", "bits": 4})
@@ -119,7 +186,9 @@ def test_what_cannot_be_unpacked_is_refused_before_the_first_stage(tmp_path: Pat
     file = tmp_path / "config.json"
     found = json.loads(file.read_text())
     packing = {"quantization_config": found.pop("quantization_config")}
-    file.write_text(json.dumps({**found, "text_config": packing}))  # as of a language model within another
+    file.write_text(
+        json.dumps({**found, "model_type": "llava", "text_config": packing})
+    )  # as of a language model within another
     with pytest.raises(DataError, match=r"the weights are quantised \(gptq\)"):
         check_local(ModelSettings(path=str(tmp_path)))
 

@@ -40,9 +40,8 @@ def check(trainer: Any, run: RunSettings) -> None:
         _require(run, held_as(trainer))
 
 
-def _require(run: RunSettings, held: str) -> None:
+def _require(run: RunSettings, held: str, reason: str = "") -> None:
     if held != run.parallelism:
-        reason = " (accelerate has no FSDP on the CPU)" if run.parallelism == "fsdp2" else ""
         raise ConfigError(
             f"run.parallelism={run.parallelism}, but accelerate holds the model as {held}{reason}. Use "
             f"run.parallelism={held if held in ('ddp', *SHARDED) else 'ddp'}, or a machine with a GPU for each process."
@@ -65,7 +64,8 @@ def callbacks(run: RunSettings) -> list[Any]:
         plugin = getattr(found, "fsdp_plugin", None)
         if plugin is None:
             kind = str(found.distributed_type.value).lower()
-            _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind)
+            reason = " (accelerate has no FSDP on the CPU)" if kind == "multi_cpu" else ""
+            _require(run, "ddp" if kind in ("multi_cpu", "multi_gpu") else kind, reason)
         patches.sum_in_float32(plugin)
 
     return [callback(on_init_end=prepare)]

@@ -36,10 +36,10 @@ def test_where_others_wait_the_shortest_pairs_are_checked(monkeypatch: pytest.Mo
     [
         (
             "MULTI_CPU",
-            r"ddp \(accelerate has no FSDP on the CPU\)\. Use run\.parallelism=ddp, or a machine with a GPU for",
+            "ddp (accelerate has no FSDP on the CPU).",
         ),
-        ("MULTI_GPU", "ddp"),
-        ("DEEPSPEED", r"deepspeed .+ Use run\.parallelism=ddp"),
+        ("MULTI_GPU", "ddp."),
+        ("DEEPSPEED", "deepspeed."),
     ],
 )
 def test_a_silent_fallback_is_refused_before_a_model_is_read(
@@ -51,8 +51,10 @@ def test_a_silent_fallback_is_refused_before_a_model_is_read(
     found = SimpleNamespace(distributed_type=state.DistributedType[kind])
     monkeypatch.setattr(state, "AcceleratorState", lambda: found)
     (watching,) = callbacks(RunSettings(processes=2, parallelism="fsdp2"))
-    with pytest.raises(ConfigError, match=f"run.parallelism=fsdp2, but accelerate holds the model as {message}"):
+    with pytest.raises(ConfigError) as caught:
         watching.on_init_end(None, None, None)
+    advice = "Use run.parallelism=ddp, or a machine with a GPU for each process."
+    assert str(caught.value) == f"run.parallelism=fsdp2, but accelerate holds the model as {message} {advice}"
     assert callbacks(RunSettings(processes=2)) == []
 
 
