@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.cli.chosen_run import resolve_asked, resolve_made, results_of
 from common.cli.process import clean_exit, set_logging
 from common.cli.program import REPOSITORY, Program
 from common.config.overrides import Overrides
@@ -28,7 +29,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     if overrides.get("domain") == "all" and "domains" not in overrides:
         _run_all(program, overrides, forced)
         return
-    resolved, console = (_resolve_made if forced else _resolve)(program, overrides)
+    resolved, console = (resolve_made if forced else resolve_asked)(program, overrides)
     for name in forced:
         _check_stage(resolved, name)
     set_logging(console)
@@ -73,7 +74,7 @@ def plan(program: Program, overrides: Overrides, *, freeze: bool = False) -> Non
     if many:
         plans, failed = plan_all(overrides, REPOSITORY, program.results)
     else:
-        resolved, console = _resolve(program, overrides)
+        resolved, console = resolve_asked(program, overrides)
         check_sharding(resolved)
         plans = [make_plan(resolved)]
     for made in plans:
@@ -101,7 +102,7 @@ def why(program: Program, overrides: Overrides, *, stage: str) -> None:
     from common.cli import output
     from common.engine.plan import make_plan
 
-    resolved, console = _resolve(program, overrides)
+    resolved, console = resolve_asked(program, overrides)
     _check_stage(resolved, stage)
     output.why(make_plan(resolved), stage, console, program)
 
@@ -119,7 +120,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
         raise ConfigError("data shows the rows of one domain. Name it: domain=<name>.")
     if not rejects.isdecimal():
         raise ConfigError(f"rejects={rejects}: expected a number of rows for each reason, such as 3.")
-    resolved, console = _resolve(program, overrides)
+    resolved, console = resolve_asked(program, overrides)
     if resolved.config.data == EMBEDDED:
         raise ConfigError(
             "The embedded knowledge is written by rule, so nothing is there to clean. Give data=<manifest> or data=hub."
@@ -127,7 +128,7 @@ def data(program: Program, overrides: Overrides, *, role: str | None = None, rej
     listed = {} if resolved.pipeline.cleaned else {f"{KIND}.blocks": "[]"}  # rows are read, and the exam is kept out
     if "pipeline" not in overrides and (pipeline := pipeline_for(resolved)):
         listed["pipeline"] = pipeline
-    resolved, console = _resolve(program, {**overrides, **listed})
+    resolved, console = resolve_asked(program, {**overrides, **listed})
     names = [node.name for node in resolved.nodes if node.kind == KIND]
     known = [name.removeprefix(PREFIX) for name in names]
     if role is not None and role not in known:
@@ -160,7 +161,7 @@ def config(program: Program, overrides: Overrides, *, describe: str | None = Non
         if not overrides:
             console.line("Add domain=<name> to see its value in a run and which layer set it.")
             return
-    resolved, console = _resolve(program, overrides, asks_hub=False)
+    resolved, console = resolve_asked(program, overrides, asks_hub=False)
     output.config(resolved, console, below=describe)
 
 
@@ -171,7 +172,7 @@ def preview(
     from common.cli.preview import read_asked, show_stage
 
     asked = read_asked(rows, at, html)
-    resolved, console = _resolve(program, overrides)
+    resolved, console = resolve_asked(program, overrides)
     _check_stage(resolved, stage)
     set_logging(console)
     show_stage(resolved, stage, asked, console, full=full)
@@ -180,7 +181,7 @@ def preview(
 def status(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
     from common.cli import results
 
-    results.status(REPOSITORY, _root(program, out), Console())
+    results.status(REPOSITORY, results_of(program, out), Console())
 
 
 def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, force: bool = False) -> None:
@@ -202,7 +203,7 @@ def stage(program: Program, overrides: Overrides, *, plan: str, stage: str, forc
 def chat(program: Program, overrides: Overrides, *, stage: str | None = None, prompt: str | None = None) -> None:
     from common.cli.chat import talk
 
-    resolved, console = _resolve_made(program, overrides)
+    resolved, console = resolve_made(program, overrides)
     models = resolved.pipeline.stages
     if stage and stage not in models:
         raise ConfigError(f"The stage '{stage}' makes no model to talk to.{did_you_mean(stage, models)}")
@@ -217,7 +218,7 @@ def publish(program: Program, overrides: Overrides, *, to: str | None = None) ->
     from common.store.artifacts import Store
     from common.store.runs import list_runs, run_of
 
-    resolved, console = _resolve_made(program, overrides)
+    resolved, console = resolve_made(program, overrides)
     if to is not None:
         settings = resolved.config.stages["publish"].model_copy(update={"to": to})
         stages = {**resolved.config.stages, "publish": settings}
@@ -243,14 +244,14 @@ def gc(program: Program, overrides: Overrides, *, out: str | None = None, dry: b
     from common.store.artifacts import Store
     from common.store.collection import collect
 
-    collected(collect(Store(_root(program, out)), dry=dry), Console(), dry=dry)
+    collected(collect(Store(results_of(program, out)), dry=dry), Console(), dry=dry)
 
 
 def verify(program: Program, overrides: Overrides, *, out: str | None = None) -> None:
     from common.cli.results import verified
     from common.store.artifacts import Store
 
-    different, total = verified(Store(_root(program, out)), Console(), program)
+    different, total = verified(Store(results_of(program, out)), Console(), program)
     if different:
         raise StoreError(f"{different} of {total} results and published versions are not what was made; see above.")
 
@@ -266,53 +267,6 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
         console.line(f"  {short_path(path)}")
     console.line(f"It runs as it is: {program.command} run domain={domain}")
     console.line("Its files say what to replace in the example.")
-
-
-def _resolve(program: Program, overrides: Overrides, *, asks_hub: bool = True) -> tuple[Resolved, Console]:
-    from common.engine.ordering import resolve_run
-    from common.engine.settle import settled
-    from common.models.source import commit_of
-
-    if overrides.get("domain") == "all" and "domains" not in overrides:
-        raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    resolved = settled(resolve_run(overrides, REPOSITORY, program.results), commit_of if asks_hub else None)
-    return resolved, Console(resolved.config.run.verbosity)
-
-
-def _resolve_made(program: Program, overrides: Overrides) -> tuple[Resolved, Console]:
-    """Resolve a run that is there: for its name and no setting, the one that was last planned under that name.
-
-    Raises ConfigError, with the runs that there are, where none has the name.
-    """
-    from common.config.folders import find_domain
-    from common.config.names import check_name
-    from common.config.sequence import name_of, read_domains
-    from common.engine.frozen_plan import thaw
-    from common.store.artifacts import Store
-    from common.store.runs import list_runs, runs_in
-
-    where = {key: value for key, value in overrides.items() if key.startswith("run.")}
-    name, profile = overrides.get("name"), overrides.get("profile")
-    if name is None or set(overrides) - set(where) - {"domain", "domains", "profile", "pipeline", "name", "out"}:
-        return _resolve(program, overrides)
-    check_name("name", name)
-    given = read_domains(overrides, REPOSITORY) if "domains" in overrides else [overrides.get("domain", "")]
-    domain = name_of([find_domain(each, REPOSITORY).name for each in given])
-    store = Store(_root(program, overrides.get("out")))
-    named = [each for each in runs_in(store, domain) if each.name == name and profile in (None, each.profile)]
-    found = [each for each in named if overrides.get("pipeline") in (None, each.pipeline) and each.plan.is_file()]
-    if not found:
-        raise ConfigError(f"There is no run name={name} of {domain} as asked for. {list_runs(store, domain)}")
-    if len(found) > 1:
-        labels = ", ".join(each.label for each in found)
-        raise ConfigError(f"name={name}: there is {labels}. Say which with profile=<profile>.")
-    resolved = thaw(found[0].plan, {**where, "out": str(store.root)}, REPOSITORY)
-    return resolved, Console(resolved.config.run.verbosity)
-
-
-def _root(program: Program, out: str | None) -> Path:
-    """Return the folder of the results."""
-    return Path(out or program.results).absolute()
 
 
 def _check_stage(resolved: Resolved, name: str) -> None:

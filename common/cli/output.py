@@ -113,7 +113,8 @@ def result(
         where = short_path(resolved.out / published) if metrics["to"] == "local" else published
         console.line(f"Model: {where}", always=True)
     if (latest := metrics.get("latest")) not in (None, metrics.get("version")):
-        console.line(f"{latest} of another run stays the latest; publish.latest=true moves it here.", always=True)
+        move = f"{command} publish {same_run} publish.latest=true"
+        console.line(f"{latest} of another run stays the latest. To move it here: {move}", always=True)
     if outcome.made:
         console.line(f"Talk to it: {command} chat {same_run}")
 

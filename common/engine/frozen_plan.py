@@ -6,6 +6,7 @@ Usage: `path = freeze(resolved)`, in the run's folder; `resolved = thaw(path, ov
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +14,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from common.config.base import Frozen, StageSettings
+from common.config.build import COMMAND_LINE
 from common.config.folders import find_domain
 from common.config.json import read_json
 from common.config.kinds import kind_of
 from common.config.names import Name, NonEmpty
-from common.config.overrides import ALLOW_CODE, flatten, nest, take_consent
+from common.config.overrides import ALLOW_CODE, RAW, Overrides, flatten, nest, take_consent
 from common.config.pipeline import Pipeline, parse_pipeline
 from common.config.resolve import Resolved, check_secrets, nodes_of
 from common.config.schema import Config, RunSettings
@@ -120,6 +122,26 @@ def thaw(path: Path, overrides: Mapping[str, str], repository: Path) -> Resolved
     with _edited():
         _require_together(run, *parts, path)
     return run
+
+
+def given_in(path: Path) -> Overrides:
+    """Return the overrides with which a frozen plan was made, its profile and pipeline among them.
+
+    Those of a sequence are the same for each of its domains. Raises DataError or ConfigError for a file without a plan.
+    """
+    raw = read_json(path)
+    check_secrets(raw, str(path))
+    with _edited():
+        plan = validated(PlanFile, raw, path=path)
+    part = next(iter(plan.members.values()), plan)
+    values = flatten({**part.config, **part.stages})
+    given = {"profile": str(part.config["profile"]), "pipeline": str(plan.pipeline["name"])}
+    for key, layer in part.origins.items():
+        below = {name.removeprefix(key): value for name, value in values.items() if f"{name}.".startswith(f"{key}.")}
+        if layer == COMMAND_LINE and not key.startswith("run."):
+            for end, value in below.items():
+                given[key + end] = value if key in RAW else json.dumps(value, ensure_ascii=False)
+    return given
 
 
 def _require_together(

@@ -69,7 +69,9 @@ def test_two_recipes_keep_their_own_folders(copy: Path, capsys: pytest.CaptureFi
     files = {path: path.read_bytes() for path in (first.plan, first.summary)}
     words = [word for word in WORDS if not word.startswith(("cpt", "dpo"))]
     assert main(["run", "domain=medical", out, "pipeline=sft-only", "name=small", *words]) == 0
-    assert "v1 of another run stays the latest; publish.latest=true moves it here." in capsys.readouterr().out
+    assert (
+        "v1 of another run stays the latest. To move it here: just publish domain=medical " in capsys.readouterr().out
+    )
     assert {path.name: path.readlink() for path in first.path.iterdir() if path.is_symlink()} == before
     assert {path: path.read_bytes() for path in files} == files
     assert (copy / "models" / "medical" / "latest").readlink() == Path("v1")
