@@ -12,7 +12,9 @@ before is reported too.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from common.config.batches import pair_epochs, pair_steps
@@ -27,7 +29,7 @@ from common.models import checkpoint
 from common.models.device import device_of, to_device
 from common.models.finite import require_finite
 from common.stage import StageContext, StageReport
-from common.store.artifacts import write_json
+from common.store.artifacts import flush, write_json
 from common.training.adapters import learner_of, reference_of
 from common.training.callbacks import callback
 from common.training.distributed import parallel, ranks
@@ -51,6 +53,7 @@ from common.training.rows.preferences import (
 from common.training.rows.reader import origin
 from common.training.speed.scoring import scoring
 
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of Arrow's format for streams
 NUM_CHECKED = 16  # pairs whose reference log-probabilities are computed a second time
 NUM_CHECKED_SHARDED = 2  # of them, the shortest, where the first process computes on the CPU and the others wait
 
@@ -266,18 +269,34 @@ def checked_pairs(pairs: Sequence[Preference], run: RunSettings) -> list[int]:
 
 
 def _dataset_of(context: StageContext, rows: Sequence[Mapping[str, Any]]) -> Any:
-    """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it."""
+    """Return rows as a data set in the stage's scratch, where all processes find what TRL's trainers make of it.
+
+    What TRL made of them before is used again, but for files that were cut short when the power was lost.
+    """
     from datasets import Dataset
     from datasets.arrow_writer import ArrowWriter
 
     path = context.work / "pairs" / "pairs.arrow"
-    if ranks.is_main_process() and not path.is_file():
+    if ranks.is_main_process():
         path.parent.mkdir(parents=True, exist_ok=True)
+        for found in path.parent.glob("*.arrow"):
+            if not _is_whole(found):
+                found.unlink()
+    if ranks.is_main_process() and not path.is_file():
         fresh = path.with_suffix(".fresh")
         with ArrowWriter(path=str(fresh)) as writer:
             for row in rows:
                 writer.write(dict(row))
             writer.finalize()
+        flush(fresh)
         fresh.replace(path)
     ranks.barrier()
     return Dataset.from_file(str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a stream of Arrow ends with the mark of its end."""
+    with path.open("rb") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, size - len(END_OF_STREAM)))
+        return stream.read() == END_OF_STREAM

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +43,25 @@ def test_its_pipeline_runs_to_a_card(pipeline: str, stage: str, merged: str, cop
     assert "Effect of preference tuning" in card
     summary = json.loads((copy / "runs" / "medical" / "tiny" / pipeline / "summary.json").read_text(encoding="utf-8"))
     assert [point["name"] for point in summary["checkpoints"]] == ["base", "cpt", "sft", stage, merged]
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5, 0.99])
+def test_pairs_that_lost_their_end_with_the_power_are_written_again(left: float, tmp_path: Path) -> None:
+    """So is what TRL made of them; what is whole stays."""
+    context: Any = SimpleNamespace(work=tmp_path)
+    rows = [{"ids": list(range(number)), "score": 0.5} for number in range(50)]
+    assert preference._dataset_of(context, rows).to_list() == rows
+    path = tmp_path / "pairs" / "pairs.arrow"
+    whole, made = path.with_name("cache-whole.arrow"), path.with_name("cache-cut.arrow")
+    shutil.copy(path, whole)
+    shutil.copy(path, made)
+    for cut in (path, made):
+        os.truncate(cut, int(left * cut.stat().st_size))
+    assert preference._dataset_of(context, rows).to_list() == rows
+    assert (whole.exists(), made.exists()) == (True, False)
+    written = path.stat().st_mtime_ns
+    preference._dataset_of(context, rows)
+    assert path.stat().st_mtime_ns == written
 
 
 def test_the_reference_reads_only_pairs_that_train(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
