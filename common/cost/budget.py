@@ -47,7 +47,7 @@ def budget_of(node: Node, settings: StageSettings, sizes: RowSizes) -> Budget:
 
 def _packed(settings: TrainingSettings, found: Sizes) -> int:
     """Return the token positions of some passes over packed rows, padding included."""
-    rows = found.total(settings.sequence_length) / (settings.sequence_length * FILLED)
+    rows = found.total(settings.sequence_length) / (settings.sequence_length * FILLED) / settings.own_share
     trained = (settings.epochs or 0) * rows * (1 - settings.validation.share)
     steps = math.ceil(trained * settings.sequence_length / settings.batch_tokens)
     return max(1, steps) * settings.batch_tokens

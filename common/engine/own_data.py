@@ -68,7 +68,7 @@ def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[st
     """Yield a line for each stage that reads local text more often than is nearly as good as new text."""
     for own in _own_stages(resolved, corpus, sizes):
         settings, name = own.settings, own.node.name
-        passes = settings.epochs if settings.tokens is None else settings.tokens / own.tokens
+        passes = settings.epochs if settings.tokens is None else settings.tokens * settings.own_share / own.tokens
         if not settings.learns_answers and (passes or 0) > PASSES:
             ((key, budget),) = _passes(own, resolved).items()
             yield (
@@ -165,7 +165,7 @@ def _passes(own: _Own, resolved: Resolved, batch: Sequence[Layer] = ()) -> dict[
         return {"epochs": PASSES}
     sizes = [size for layer in batch for values in layer.values.values() if (size := values.get("batch_tokens"))]
     size = int(sizes[0]) if sizes else own.settings.batch_tokens
-    return {"tokens": max(1, round(PASSES * own.tokens / size)) * size}
+    return {"tokens": max(1, round(PASSES * own.tokens / own.settings.own_share / size)) * size}
 
 
 def _layer(stage: str, values: Mapping[str, object], reason: str) -> Layer:
@@ -181,12 +181,15 @@ def is_default(key: str, resolved: Resolved) -> bool:
 def _too_often(own: _Own, resolved: Resolved) -> str:
     """Return why passes replace a stage's tokens; nothing where the tokens stay."""
     name, tokens = own.node.name, own.settings.tokens
-    if tokens is None or tokens <= PASSES * own.tokens or not is_default(f"{name}.tokens", resolved):
+    if tokens is None or not is_default(f"{name}.tokens", resolved):
+        return ""
+    times = tokens * own.settings.own_share / own.tokens
+    if times <= PASSES:
         return ""
     what = "conversations" if own.settings.learns_answers else "text"
     return (
         f"{PASSES} passes over {_amount(own.found)} of local {what} (about {_number(own.tokens)} tokens); the "
-        f"{_whose(f'{name}.tokens', resolved)}'s {tokens:,} tokens would read it {_number(tokens / own.tokens)} times "
+        f"{_whose(f'{name}.tokens', resolved)}'s {tokens:,} tokens would read it {_number(times)} times "
         f"({name}.tokens={tokens} keeps them)"
     )
 
@@ -194,7 +197,7 @@ def _too_often(own: _Own, resolved: Resolved) -> str:
 def _smaller_batch(own: _Own, resolved: Resolved, passes: float | None) -> list[Layer]:
     """Halve a batch that nobody chose for these data until there are steps enough, or few rows are left in it."""
     settings, name = own.settings, own.node.name
-    spent = passes * own.tokens if passes else settings.tokens or 0
+    spent = passes * own.tokens / settings.own_share if passes else settings.tokens or 0
     needs = resolved.layers[0].values.get("needs", {})
     least = max(ROWS, needs.get("gpus", 1) * needs.get("machines", 1))  # of the profile, which knows no `run`
     rows = settings.batch_tokens // settings.sequence_length

@@ -43,8 +43,8 @@ def split_batch(batch: Batch, micro_tokens: int | None) -> tuple[int, int]:
     return accumulate(batch.size * batch.answers_each // ranks.size(), most)
 
 
-def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> int:
-    """Return the number of optimizer steps: from the token budget, or from epochs over the packed rows."""
+def steps_for(settings: TrainingSettings, num_packed_rows: float, stage: str) -> int:
+    """Return the number of optimizer steps: from the token budget, or from epochs over packed rows and replay."""
     rows_per_step = settings.batch_tokens // settings.sequence_length
     if settings.tokens is not None:
         if settings.tokens < settings.batch_tokens:
@@ -55,7 +55,7 @@ def steps_for(settings: TrainingSettings, num_packed_rows: int, stage: str) -> i
         return round(settings.tokens / settings.batch_tokens)
     if settings.epochs is None:
         raise ConfigError(f"{stage}: neither tokens nor epochs is set; give {stage}.tokens=<number>.")
-    return max(1, math.ceil(settings.epochs * num_packed_rows / rows_per_step))
+    return max(1, math.ceil(round(settings.epochs * num_packed_rows / rows_per_step, 6)))
 
 
 def _options(

@@ -65,7 +65,7 @@ def test_passes_replace_tokens_that_would_repeat_the_text(folder: Path) -> None:
         assert (settings.tokens, settings.epochs) == (None, PASSES)
         assert resolved.origins[f"{stage}.epochs"].startswith(LABEL)
     assert reasons(resolved)[0] == (
-        "cpt: 4 passes over 0.11 MB of local text (about 36,000 tokens); the profile's 800,000 tokens would read it 22 "
+        "cpt: 4 passes over 0.11 MB of local text (about 36,000 tokens); the profile's 800,000 tokens would read it 18 "
         "times (cpt.tokens=800000 keeps them)"
     )
     assert training(resolved.config, "base").tokens == 500_000  # of the embedded world
@@ -85,7 +85,7 @@ def test_stages_that_go_on_behind_each_other_get_tokens_and_not_passes(folder: P
     assert trunk.epochs is None
     assert trunk.tokens is not None
     assert trunk.tokens % trunk.batch_tokens == 0
-    assert 130_000 < trunk.tokens < 160_000  # four passes over about 36,000
+    assert 165_000 < trunk.tokens < 190_000  # four passes over about 36,000, and a fifth of replay beside them
     assert reasons(resolved)[0].startswith("trunk: 4 passes over 0.11 MB of local text (about 36,000 tokens)")
     notes = make_plan(fit_to_own_data(resolve({**given, **words, "trunk.tokens": "800000"}, repository))).notes
     assert any(f"trunk.tokens={trunk.tokens} stops there" in note for note in notes)
@@ -96,7 +96,7 @@ def test_a_domains_budget_for_its_own_data_sets_is_not_for_a_users(folder: Path)
     settings = training(resolved.config, "cpt")
     assert (settings.tokens, settings.epochs) == (None, PASSES)
     assert any(
-        re.search(r"the domain's 2,000,000,000 tokens would read it 8\d,000 times", x) for x in reasons(resolved)
+        re.search(r"the domain's 2,000,000,000 tokens would read it [67]\d,000 times", x) for x in reasons(resolved)
     )
     # Batches of half a million tokens would make no whole step.
     assert settings.batch_tokens == 4 * settings.sequence_length
@@ -115,7 +115,7 @@ def test_what_the_user_chose_stays(by: str, folder: Path) -> None:
     assert training(resolved.config, "sft").epochs == 9
     notes = make_plan(resolved).notes
     assert any(
-        note.startswith("cpt: reads its 0.11 MB of text 22 times. Up to about 4 passes are nearly as good as new text")
+        note.startswith("cpt: reads its 0.11 MB of text 18 times. Up to about 4 passes are nearly as good as new text")
         for note in notes
     )
     assert not any(note.startswith("sft: reads") for note in notes)

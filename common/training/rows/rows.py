@@ -136,7 +136,8 @@ def _prepare(
         sizes[str(reader.source)] = parts.add(reader, most, order=order_of_own, scores=scores)
     own_counts = list(parts.counts)
     number = sum(sizes.values())
-    steps = steps_for(settings, number - _num_kept(number, settings.validation.share), context.stage)
+    num_own = number - _num_kept(number, settings.validation.share)
+    steps = steps_for(settings, num_own / settings.own_share, context.stage)
     total = steps * (settings.batch_tokens // length)
     for replay in readers[1:]:
         parts.add(replay, round(total * length * share))

@@ -52,6 +52,24 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     assert {role for role in ("cpt", "replay") for text in trained if f"{role} has" in text} == roles
 
 
+@pytest.mark.parametrize("packing", ["isolated", "trl"])
+@pytest.mark.parametrize("replay", [0.0, 0.25])
+def test_passes_are_of_the_rows_of_the_stage_with_replay_beside_them(
+    packing: str, replay: float, tokenizer: Any, tmp_path: Path
+) -> None:
+    settings = CptSettings.model_validate({
+        "packing": packing, "replay": replay, "tokens": None, "epochs": 8, "batch_tokens": 64, "sequence_length": 64,
+        "train": {"packing": True} if packing == "trl" else {},
+    })  # fmt: skip
+    context = cast(StageContext, SimpleNamespace(
+        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
+        inputs={}, shared=None, benchmarks=(),
+    ))  # fmt: skip
+    rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
+    (own,) = (count for count in rows.counts if count.role == "cpt")
+    assert own.epochs == pytest.approx(8, rel=0.05)
+
+
 class Sources(Corpus):
     """Texts of two sources, of which one has three times as many."""
 
