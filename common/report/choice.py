@@ -46,7 +46,7 @@ def choose(chain: Chain, setting: Literal["named", "best"], max_general_drop: fl
     best = _best(_candidates(chain, named), start, named, max_general_drop)
     lost = None if best is named else _lost(start, best, named)
     published = best if lost is not None and setting == "best" else named
-    sentence = _sentence(start, best, named, published, lost)
+    sentence = _sentence(start, best, named, published, lost) + _beyond(start, published, max_general_drop)
     return Choice(named.name, best.name, published.name, lost, sentence)
 
 
@@ -114,6 +114,15 @@ def _lost(start: Checkpoint, best: Checkpoint, named: Checkpoint) -> float | Non
         return None
     share = (more.bits_after - more.bits_before) / (fewer.bits_before - fewer.bits_after)
     return share if more.low > 0 and share > TOO_MUCH else None
+
+
+def _beyond(start: Checkpoint, published: Checkpoint, drop: float) -> str:
+    """Say that what is published fell by more than the gate allows, if it did."""
+    fell = _score(start, published, "general")
+    if fell is None or fell.difference >= -drop:
+        return ""
+    change = points_range(fell.difference, fell.low, fell.high, " points")
+    return f" Its general score changed by {change} against `{start.name}`, more than gate.max_general_drop={drop:g}."
 
 
 def _sentence(start: Checkpoint, best: Checkpoint, named: Checkpoint, published: Checkpoint, lost: float | None) -> str:

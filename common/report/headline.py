@@ -19,6 +19,8 @@ from common.report.comparisons import Roles, find, find_roles
 from common.report.markdown import change_interval, interval, p_value, points_range, shows_no_change
 from common.report.stage_notes import preference_claim
 
+TOO_FEW = "The score fell, but on these questions that may be chance. "
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -94,7 +96,7 @@ def _forgetting(chain: Chain, found: Evidence, roles: Roles) -> str:
         said = " ".join(filter(None, [none, _sentences(changes)]))
         return f"**Forgetting.** {said}" if said else ""
     lead = "No forgetting" if change.proven and change.difference > 0 else "Forgetting"
-    note = "" if change.proven else "The exam shows no loss. "
+    note = "" if change.proven else "The exam shows no loss. " if change.difference >= 0 else TOO_FEW
     return f"**{lead}.** {note}{_sentences(changes)}"
 
 

@@ -116,6 +116,11 @@ def test_a_chain_that_taught_nothing_and_forgot_nothing_says_so(build_chain: Bui
         "the score is not significantly different from fine-tuning alone (`sft-only`): 51.7%"
         in said["Effect of the domain text"]
     )
+    assert said["Forgetting"].startswith(" The score fell, but on these questions that may be chance. The general")
+
+
+def test_where_the_score_did_not_fall_the_exam_shows_no_loss(build_chain: BuildChain) -> None:
+    said = lines(build_chain, {"base": (50, 30), "sft-only": (50, 30), "cpt": (50, 30), "sft": (50, 31)})
     assert said["Forgetting"].startswith(" The exam shows no loss")
 
 
