@@ -8,6 +8,7 @@ manifest leaves out. Problems further down a file are reported when its rows are
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,9 @@ def check_sources(
         gate = gate_problem(source) if source.enabled else None
         if source.enabled and source.path is not None:
             located, wrong = locate(source.paths, source.split, root, left, note)
-            done.files[source.id] = [file._replace(tell=done.findings[source.id]) for file in located]
+            done.files[source.id] = [
+                file._replace(tell=functools.partial(done.findings[source.id], file=file.name)) for file in located
+            ]
             problems += wrong
             found = peek(source, done.files[source.id])
         elif source.enabled and gate is None:

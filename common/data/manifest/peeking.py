@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from common.data.manifest.columns import are_rare, with_rare
 from common.data.manifest.descriptions import describe, read_columns
 from common.data.manifest.fields import Unclear
-from common.data.manifest.files.source_file import DOCUMENTS, TABLES
+from common.data.manifest.files.source_file import DOCUMENTS, TABLES, TEXTS
 from common.data.manifest.readers import Record, SourceFile, read_file
 from common.data.manifest.recognition import WAYS, recognise
 from common.data.manifest.records import is_chosen, missing_columns, split_record, window
@@ -52,7 +52,8 @@ def peek(source: Source, files: Sequence[SourceFile]) -> Peek:
     looked: list[_Look] = []
     for file in files[:MOST_FILES]:
         few = any(look.used for look in looked)
-        looked.append(_look(source, file, 1 if few else MOST_RECORDS if source.unrecognised else SOME_RECORDS))
+        most = 1 if few else MOST_RECORDS if source.unrecognised else SOME_RECORDS
+        looked.append(_look(source, file, most, among=len(files) > 1))
     found.problems += [look.problem for look in looked if look.problem]
     sample = next((look for look in looked if look.used), None)
     if sample is not None:  # of documents one that cannot be read is counted with the rows
@@ -152,11 +153,14 @@ class _Look(NamedTuple):
     costs_itself: bool = False  # the problem is one document's, and the others are read
 
 
-def _look(source: Source, file: SourceFile, most: int) -> _Look:
-    """Read a file up to some records that are used. What is broken behind the first of them is reported by a run."""
+def _look(source: Source, file: SourceFile, most: int, *, among: bool = False) -> _Look:
+    """Read a file up to some records that are used. What is broken behind the first of them is reported by a run.
+
+    `among` others a text file without text is one that gives no row.
+    """
     is_document = file.format in DOCUMENTS
     if file.size == 0 and not is_document:
-        return _Look(file, None, [], f"{file.name} is empty")
+        return _without_text(file, f"{file.name} is empty. Fill it, copy it again, or leave it out of path", among)
     first: Record | None = None
     used: list[Record] = []
     flaw = ""
@@ -179,8 +183,16 @@ def _look(source: Source, file: SourceFile, most: int) -> _Look:
         return _Look(file, None, [], f"{flaw}; no row of the file can be used", is_document)
     if first is None:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
-        return _Look(file, None, [], f"{file.name} has no row{skipped}", is_document)
+        wrong = f"{file.name} has no row{skipped}"
+        return _Look(file, None, [], wrong, True) if is_document else _without_text(file, wrong, among)
     return _Look(file, first, used)
+
+
+def _without_text(file: SourceFile, problem: str, among: bool) -> _Look:
+    """Return a file that gives no row: among others no problem if it is one of text, and told."""
+    if passed := among and file.format in TEXTS:
+        file.tell(f"{file.name} has no text, and gives no row")
+    return _Look(file, None, [], problem, costs_itself=passed)
 
 
 def _num_characters(value: Any) -> int:

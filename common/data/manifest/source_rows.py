@@ -69,7 +69,7 @@ def usable_rows(
             if str(row) not in reasons:
                 reasons.add(str(row))
                 note(f"dropped first for '{row}': {detail or where}")
-            if _is_due(num_unusable, share):
+            if part == "train" and _is_due(num_unusable, share):  # once: nothing tells to which part it would belong
                 count.rows_in += 1 + joined
                 count.drop(str(row), number=1 + joined)
             continue

@@ -271,3 +271,13 @@ def test_conversations_out_of_order_alone_say_what_to_do(folder: Path) -> None:
     message = r"1 read, dropped: ends in a user turn 1\. Repair the conversations, or set turns: fix in the source\."
     with pytest.raises(DataError, match=message):
         load(folder, CPT | {"role": "sft", "columns": {"messages": "m"}}).check_rows(["sft"])
+
+
+def test_a_row_that_cannot_be_used_is_counted_once_where_rows_are_held_out(folder: Path) -> None:
+    """Nothing tells whether it would be held out; as one of both parts it filled the smaller one's limit."""
+    write_rows(folder / "texts.jsonl", [{"text": f"Text {i}." if i % 10 else 5} for i in range(200)])
+    corpus = load(folder, CPT | {"heldout": 0.1})
+    train, held = len(numbers(corpus)), len(numbers(corpus, "text_domain"))
+    assert train + held == 180
+    counts = [corpus.counts(role)["texts"] for role in ("cpt", "text_domain")]
+    assert [(count.rows_in, count.num_dropped) for count in counts] == [(train + 20, 20), (held, 0)]

@@ -172,3 +172,18 @@ def test_a_data_set_of_the_hub_that_cannot_be_asked(folder: Path, monkeypatch: p
     hub = {"id": "hub", "role": "sft", "hub": "o/n", "split": "train", "licence": "mit"}
     text = problems(folder, CPT, hub)
     assert "source 'hub': the Hub could not be reached; with columns named, it is not asked before a run." in text
+
+
+def test_a_text_file_without_text_gives_no_row_among_others(folder: Path) -> None:
+    """Of other formats an empty file is a problem, as a shard that was not copied to its end."""
+    for name, text in {"a.txt": "One.\n", "b.txt": "", "c.txt": " \n\n", "d.md": "Two.\n"}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    texts = {"id": "files", "role": "cpt", "path": ["*.txt", "*.md"], "licence": "mit"}
+    corpus = load(folder, texts)
+    assert [row["text"] for row in corpus.rows("cpt")] == ["One.", "Two."]
+    assert corpus.findings()["files"] == [f"{name}.txt has no text, and gives no row" for name in "bc"]
+    assert "b.txt is empty. Fill it, copy it again, or leave it out of path" in problems(
+        folder, texts | {"path": "b.txt"}
+    )
+    (folder / "e.jsonl").write_text("", encoding="utf-8")
+    assert "e.jsonl is empty." in problems(folder, CPT | {"path": ["texts.jsonl", "e.jsonl"]})

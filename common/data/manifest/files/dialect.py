@@ -34,6 +34,7 @@ class Dialect(NamedTuple):
     delimiter: str
     quoting: bool
     announced: bool = False  # by a line `sep=;`, which Excel reads and which is no row
+    spaced: bool = False  # whether a blank stands between the sign and a field in quotation marks
 
 
 def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
@@ -47,6 +48,9 @@ def find_dialect(file: SourceFile, reading: Reading) -> Dialect:
     delimiter = reading.delimiter or _find_delimiter(lines, usual, quoting, reading)
     if reading.delimiter is None and delimiter != usual:
         file.tell(f"{file.name} is read with {NAMES[delimiter]} between its fields. Name others with `delimiter`")
+    if quoting and _is_spaced(lines, delimiter):
+        file.tell(f"{file.name} has blanks before fields in quotation marks; they are taken for none of the text")
+        return Dialect(delimiter, quoting, spaced=True)
     if reading.quoting is None and not quoting and _needs_quoting(lines, delimiter):
         file.tell(f"{file.name} is read with quotation marks around fields. quoting: false takes them as they stand")
         return Dialect(delimiter, quoting=True)
@@ -124,6 +128,12 @@ def _needs_quoting(lines: Sequence[str], delimiter: str) -> bool:
     if any(len(row) != len(plain[0]) for row in plain):
         return any("\n" in cell or delimiter in cell for row in quoted for cell in row)
     return _has_wrapped_fields(lines, delimiter) and any('""' in cell[1:-1] for row in plain for cell in row)
+
+
+def _is_spaced(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether the first line has fields like ` "answer"`, whose marks a reader takes for text."""
+    first = next(iter(_rows(lines, delimiter, quoting=True)), [])
+    return any(cell.startswith(' "') and cell.endswith('"') and len(cell) > 2 for cell in first)
 
 
 def _has_wrapped_fields(lines: Sequence[str], delimiter: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,17 +50,36 @@ def is_readable(name: str) -> bool:
     return form in FORMATS and not (packing and form in NEVER_PACKED)
 
 
+MOST_ALIKE = 3  # findings that are listed of one kind
+_NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9]+")
+
+
 class Findings:
-    """What was found out about the data of one source: each finding once, in the log and to be listed."""
+    """What was found out about the data of one source: each finding once, in the log and to be listed.
+
+    Of those that differ in the file and in numbers alone the first few are told, and how many there are.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.messages: list[str] = []
+        self._found: dict[str, dict[str, None]] = {}  # what they have in common -> each message
 
-    def __call__(self, message: str) -> None:
-        if message not in self.messages:
-            self.messages.append(message)
-            _log.info("source %s: %s", self.source, message)
+    def __call__(self, message: str, *, file: str = "") -> None:
+        alike = self._found.setdefault(_NUMBERS.sub("", message.replace(file, "") if file else message), {})
+        if message not in alike:
+            alike[message] = None
+            if len(alike) <= MOST_ALIKE:
+                _log.info("source %s: %s", self.source, message)
+
+    @property
+    def messages(self) -> list[str]:
+        """The findings as they are listed."""
+        listed = []
+        for alike in self._found.values():
+            listed += list(alike)[:MOST_ALIKE]
+            if more := len(alike) - MOST_ALIKE:
+                listed += [f"and {more:,} more like it"] if more > 0 else []
+        return listed
 
 
 class SourceFile(NamedTuple):

@@ -31,7 +31,7 @@ def read_table(file: SourceFile, reading: Reading) -> Iterator[Record]:
     """Yield the records of a csv or tsv file. Raises DataError for a header that cannot be used."""
     dialect = find_dialect(file, reading)
     lines = itertools.islice(read_lines(file, reading), int(dialect.announced), None)
-    rows = _quoted_rows(file, lines, dialect.delimiter) if dialect.quoting else _plain_rows(lines, dialect.delimiter)
+    rows = _quoted_rows(file, lines, dialect) if dialect.quoting else _plain_rows(lines, dialect.delimiter)
     header: Sequence[str] | None = reading.header
     for number, cells in rows:
         where = f"{file.name}, line {number}"
@@ -59,7 +59,10 @@ def _does_not_fit(where: str, found: int, expected: int, dialect: Dialect) -> Fl
 
 
 def _check_header(cells: list[str], where: str) -> list[str]:
+    """Return the names of a table's columns; several without a name, as Excel leaves on the right, get a number."""
     twice = sorted(cell for cell, times in Counter(cells).items() if times > 1)
+    if twice == [""] and sum(map(bool, cells)) > 1:
+        return [cell or f"column {place} without a name" for place, cell in enumerate(cells, start=1)]
     if twice:
         advice = "Give each column its own name; if it is a row, name the columns with header:"
         if sum(map(bool, cells)) == 1:
@@ -114,13 +117,14 @@ class _Lines:
         return number
 
 
-def _quoted_rows(file: SourceFile, lines: Iterator[Line], delimiter: str) -> Iterator[Row]:
+def _quoted_rows(file: SourceFile, lines: Iterator[Line], dialect: Dialect) -> Iterator[Row]:
     source = _Lines(lines)
+    form = {"delimiter": dialect.delimiter, "skipinitialspace": dialect.spaced, "strict": True}
     width = 0  # fields of the first row
     while True:
         source.begin()
         try:
-            cells = next(csv.reader(source, delimiter=delimiter, strict=True), None)
+            cells = next(csv.reader(source, **form), None)
             problem = None
         except csv.Error as error:
             cells, problem = [], str(error)

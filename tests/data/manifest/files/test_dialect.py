@@ -57,3 +57,11 @@ print([record.value["q"] for record in read_file(SourceFile(Path({str(path)!r}),
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['one\\t1', 'two']"
+
+
+def test_blanks_before_fields_in_quotation_marks_are_no_text(tmp_path: Path) -> None:
+    found = read(tmp_path, "a.csv", '"q", "a"\n"Who, me?", "You."\n"He", "said ""no"""\n')
+    assert found.values == [{"q": "Who, me?", "a": "You."}, {"q": "He", "a": 'said "no"'}]
+    assert found.told == ["a.csv has blanks before fields in quotation marks; they are taken for none of the text"]
+    plain = read(tmp_path, "a.csv", 'q, a\nWho, "me"\n')  # where the header has no marks they are text
+    assert (plain.values, plain.told) == ([{"q": "Who", " a": ' "me"'}], [])

@@ -111,3 +111,11 @@ def test_the_null_of_databases_is_null_and_no_text(name: str, sign: str, tmp_pat
     found = read(tmp_path, name, "".join(sign.join(row) + "\n" for row in rows))
     assert found.values == [{"q": "one", "a": None}, {"q": "\\Name", "a": "a \\N"}, {"q": None, "a": "two"}]
     assert found.flaws == []
+
+
+def test_columns_without_a_name_are_as_excel_leaves_them_on_the_right(tmp_path: Path) -> None:
+    found = read(tmp_path, "a.csv", "q;a;;;\n1;2;;x;\n", columns=("q", "a"))
+    nameless = {f"column {place} without a name": text for place, text in ((3, ""), (4, "x"), (5, ""))}
+    assert found.values == [{"q": "1", "a": "2"} | nameless]
+    with pytest.raises(DataError, match="It looks like a title"):
+        read(tmp_path, "a.csv", "A list;;\nq;a;b\n")
