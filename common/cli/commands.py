@@ -32,6 +32,7 @@ def run(program: Program, overrides: Overrides, forced: frozenset[str] = frozens
     resolved, console = (resolve_made if forced else resolve_asked)(program, overrides)
     for name in forced:
         _check_stage(resolved, name)
+        _require_begun(resolved)
     set_logging(console)
     output.heading(resolved, console)
     with clean_exit():
@@ -267,6 +268,16 @@ def new_domain(program: Program, overrides: Overrides, *, name: str) -> None:
         console.line(f"  {short_path(path)}")
     console.line(f"It runs as it is: {program.command} run domain={domain}")
     console.line("Its files say what to replace in the example.")
+
+
+def _require_begun(resolved: Resolved) -> None:
+    """Check that there is a run of which a stage can be made again. Raises ConfigError."""
+    from common.store.artifacts import Store
+    from common.store.runs import list_runs, runs_in
+
+    store, domain = Store(resolved.out), resolved.part_of or resolved.config.domain
+    if not runs_in(store, domain):
+        raise ConfigError(f"{list_runs(store, domain)} `just run` makes all its stages.")
 
 
 def _check_stage(resolved: Resolved, name: str) -> None:

@@ -73,7 +73,8 @@ def read_text_file(path: Path, *, largest: int) -> str:
         with open_regular(path) as stream:
             data = stream.read(largest + 1)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise DataError(f"{path}: no such file{where}.") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     if len(data) > largest:

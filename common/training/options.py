@@ -160,13 +160,22 @@ def rewarded_options(
 
 
 def without_experts(options: dict[str, Any], model: Any, stage: str) -> dict[str, Any]:
-    """Return options of TRL that fit a model whose configuration has settings of experts and says that it has none.
+    """Return options of TRL that fit a model without experts whose configuration has settings of them, as a Doge's.
 
-    TRL would ask such a model, a Doge, for the loss that evens the load of experts. Raises ConfigError where the
-    options name a weight of that loss.
+    TRL would ask it for the loss that evens the load of experts. Raises ConfigError where the options name a weight of
+    that loss.
     """
-    if getattr(model.config, "is_moe", True):
+    if not _lacks_routers(model):
         return options
     if given := options.get(EXPERTS_LOSS):
         raise ConfigError(f"{stage}.train.{EXPERTS_LOSS} is {given}, but this model has no experts. Leave it out.")
     return {**options, EXPERTS_LOSS: 0.0}
+
+
+def _lacks_routers(model: Any) -> bool:
+    """Whether none of a model's modules is one whose outputs transformers gives as `router_logits`."""
+    known = [getattr(module, "_can_record_outputs", None) or {} for module in model.modules()]
+    found = [place["router_logits"] for place in known if "router_logits" in place]
+    recorders = [one for each in found for one in (each if isinstance(each, list) else [each])]
+    kinds = tuple(getattr(one, "target_class", one) for one in recorders)
+    return bool(kinds) and not any(isinstance(module, kinds) for module in model.modules())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -79,9 +78,11 @@ def test_a_forward_pass_takes_the_least_that_the_stage_or_the_run_asks_for(tmp_p
 
 @pytest.mark.parametrize(("experts", "weight"), [(False, 0.0), (True, None)])
 def test_no_loss_of_experts_is_asked_of_a_doge_without_any(experts: bool, weight: float | None) -> None:
-    from transformers import DogeConfig
+    from transformers import AutoModelForCausalLM, DogeConfig
 
-    model = SimpleNamespace(config=DogeConfig(is_moe=experts))
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 8, "num_experts": 16}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "num_experts_per_tok": 2}
+    model = AutoModelForCausalLM.from_config(DogeConfig(is_moe=experts, **sizes, **heads))
     assert without_experts({"seed": 0}, model, "cpt").get("router_aux_loss_coef") == weight
     if not experts:
         with pytest.raises(

@@ -232,8 +232,8 @@ class Trial:
             require_rows(range(number), reader)
             if settings.learns_answers and reader is readers[0]:
                 contracts.check_stop_is_learned([row.labels for row in samples], self._tokenizer)
-            number = max(1, round(reader.num_tokens / length)) / settings.own_share
-            steps = steps_for(settings, number, self.node.name)
+            packed = max(1, round(reader.num_tokens / length)) / settings.own_share
+            steps = steps_for(settings, packed, self.node.name)
             budget = round(steps * settings.batch_tokens * share)
         return [count for reader in readers for count in reader.finish(0.0)]
 

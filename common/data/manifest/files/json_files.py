@@ -74,7 +74,8 @@ def _read_lines(file: SourceFile, reading: Reading) -> Iterator[Record]:
 
 def _record(value: Any, where: str, twice: str | None) -> Record:
     if not isinstance(value, dict):
-        raise DataError(f'{where}: holds a {kind_of(value)}; expected an object like {{"text": ...}}.')
+        what = f'{where}: holds a {kind_of(value)}; expected an object like {{"text": ...}}'
+        return Record(where, {}, flaw=Flaw("no object", what))
     if twice is not None:
         return Record(where, {}, flaw=Flaw("a key is given twice", f"{where}: has the key {twice!r} more than once"))
     return Record(where, value)

@@ -119,12 +119,14 @@ class _Lines:
 
 def _quoted_rows(file: SourceFile, lines: Iterator[Line], dialect: Dialect) -> Iterator[Row]:
     source = _Lines(lines)
-    form = {"delimiter": dialect.delimiter, "skipinitialspace": dialect.spaced, "strict": True}
     width = 0  # fields of the first row
     while True:
         source.begin()
         try:
-            cells = next(csv.reader(source, **form), None)
+            reader = csv.reader(
+                source, delimiter=dialect.delimiter, skipinitialspace=dialect.spaced, strict=True
+            )  # fmt: skip
+            cells = next(reader, None)
             problem = None
         except csv.Error as error:
             cells, problem = [], str(error)

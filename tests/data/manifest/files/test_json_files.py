@@ -78,13 +78,11 @@ def test_missing_numbers_and_keys_given_twice(tmp_path: Path, name: str) -> None
     ("name", "content", "message"),
     [
         ("a.json", '{"a": 1}', r"a\.json: holds a single object; expected a list of objects.* It has: a\."),
-        ("a.json", '[{"a": 1}, 2]', r"a\.json, item 2: holds a number"),
         ("a.json", '[\n{"a": 1},\n{"a": }]', r"a\.json, line 3: not valid JSON: Expecting value \(column 7\)"),
         ("a.json", '[{"a": 1}] [1]', r"a\.json: not valid JSON: Extra data"),
         ("a.json", '[{"a": 1}', r"a\.json: not valid JSON: Expecting ','"),
         ("a.json", '[{"a": "1', r"a\.json: not valid JSON: Unterminated string"),
         ("a.json", "[" * 100_000, r"a\.json: not readable as JSON"),
-        ("a.jsonl", '["a"]\n["b"]\n', r"a\.jsonl, line 1: holds a list; expected an object"),
         ("a.json", "", r"a\.json: is empty"),
     ],
 )
@@ -112,3 +110,19 @@ def test_the_list_with_the_records_is_looked_for_once(tmp_path: Path, monkeypatc
         assert found.told == ["a.json holds its records in 'data'. Name another list with records:"]
     assert len(looked) == 1
     assert read(tmp_path, "a.json", json.dumps({"rows": ROWS})).values == ROWS  # another file now
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "flaw"),
+    [
+        (
+            "a.jsonl",
+            '{"a": 1}\n["b"]\n{"a": 2}\n',
+            'a.jsonl, line 2: holds a list; expected an object like {"text": ...}',
+        ),
+        ("a.json", '[{"a": 1}, 2, {"a": 2}]', 'a.json, item 2: holds a number; expected an object like {"text": ...}'),
+    ],
+)
+def test_what_is_no_object_costs_its_own_row(name: str, content: str, flaw: str, tmp_path: Path) -> None:
+    found = read(tmp_path, name, content)
+    assert (found.values, found.flaws, found.reasons) == ([{"a": 1}, {"a": 2}], [flaw], ["no object"])
