@@ -96,7 +96,7 @@ def inspect(
     return {
         "missing": sorted(map(str, report["missing_keys"])),
         "unexpected": sorted(map(str, report["unexpected_keys"])),
-        "tied_expected": head is not None and bool(model.config.tie_word_embeddings),
+        "tied_expected": head is not None and bool(getattr(model.config, "tie_word_embeddings", False)),
         "tied": head is not None and head.weight.data_ptr() == model.get_input_embeddings().weight.data_ptr(),
         "difference": float(np.abs(found_TV - reference_TV).max()),
         "tolerance": TOLERANCE[str(model.dtype)],
