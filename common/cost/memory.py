@@ -109,6 +109,7 @@ class Setting:
     teacher: bool = False  # the stage before it runs beside, frozen, and sharded where the learner is
     keeps: int = 0  # of the stage before that reads all rows first: its logits that are kept at each position
     kept_tokens: float = 0.0  # positions of these rows, at most
+    unpacked: bool = False  # it takes a GGUF file
     beside: float = 0.0  # bytes that methods hold beside each weight that learns
 
     @property

@@ -51,6 +51,7 @@ from common.cost.shapes import Shape, shape_after, shape_in, shape_of
 from common.cost.workload import work_of
 from common.data.sizes import RowSizes
 from common.models.growth.record import growth_of
+from common.models.local import means_gguf
 from common.models.planned import added_before
 
 if TYPE_CHECKING:
@@ -85,7 +86,9 @@ def setting_of(
         facts |= {"members": len(settings.members()), "stored": WIDTHS[settings.dtype]}
     elif not isinstance(settings, (LearningSettings, DrawingSettings, *RESHAPING)):
         return None
-    elif not _is_taken(kind, settings, config):
+    elif _is_taken(kind, settings, config):
+        facts["unpacked"] = kind_of(kind).starts and means_gguf(config.model.path)
+    else:
         if isinstance(settings, ExpandSettings) and settings.measuring:
             facts["probed"] = settings.probe_tokens * (
                 shape.layers - (settings.added or 0) + 1

@@ -36,6 +36,8 @@ DISK_BANDWIDTH = 1e9  # bytes/s, of reading and writing checkpoints
 EXAM_REACHED = {"cuda": 0.42, "cpu": 1.17}  # share of the rate in EXAM_PRECISION that its forward passes reach
 REQUEST_SECONDS = 0.8e-3  # of what the harness does for a choice or a text, besides the model
 PAIR_SECONDS = 2.5e-3  # of rendering and tokenising a pair, one thread
+# Of unpacking a GGUF file, for a token of its vocabulary and for a weight; measured on an EPYC with AVX2 alone.
+GGUF_TOKEN, GGUF_WEIGHT = 0.27e-3, 0.03e-6
 LOGIT_MOVES = 6.0  # times that float32 logits of an exam move: written, made probabilities, read
 WRITTEN = 0.5  # share of the longest answer that a batch writes until its last answer ends: a guess
 EXAM_PRECISION = {"cuda": "bfloat16", "cpu": "float32"}  # as `common.evaluation.harness` loads a checkpoint
@@ -115,7 +117,10 @@ def other_seconds(setting: Setting, hardware: Hardware) -> float:
         return START_SECONDS + (setting.members + 1) * read
     probing = setting.probed * shape.forward_flops(0) / exam_rate(hardware)
     # Read once, written once, read again by a clean process; a teacher that reads rows before is read too.
-    return START_SECONDS + probing + reading_seconds(setting, hardware) + (3 + (setting.keeps > 0)) * read
+    other = probing + reading_seconds(setting, hardware) + (3 + (setting.keeps > 0)) * read
+    if setting.unpacked:
+        other += GGUF_TOKEN * shape.vocabulary + GGUF_WEIGHT * shape.parameters
+    return START_SECONDS + other
 
 
 def reading_seconds(setting: Setting, hardware: Hardware) -> float:

@@ -134,11 +134,12 @@ class _Reader:
 def reading_once() -> Iterator[None]:
     """Let the package gguf go through a file's header once, for whatever transformers loads from it meanwhile.
 
-    transformers 5.23 does so three times for a model and its tokenizer, and each time every token becomes an array.
+    transformers 5.23 does so three times for a model and its tokenizer, and each time every token becomes an array. It
+    also asks for the names of all tensors of an architecture once in each module, which are the same each time.
     """
     import gguf
 
-    reader, readers = gguf.GGUFReader, dict[str, Any]()
+    reader, names, readers = gguf.GGUFReader, gguf.get_tensor_name_map, dict[str, Any]()
 
     def once(path: str | Path) -> Any:
         real = os.path.realpath(path)
@@ -146,11 +147,11 @@ def reading_once() -> Iterator[None]:
             readers[real] = reader(path)
         return readers[real]
 
-    gguf.GGUFReader = once
+    gguf.GGUFReader, gguf.get_tensor_name_map = once, functools.cache(names)
     try:
         yield
     finally:
-        gguf.GGUFReader = reader
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names
 
 
 def config_of_gguf(header: GgufHeader) -> dict[str, Any]:

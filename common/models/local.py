@@ -36,6 +36,13 @@ def is_local(path: str | None) -> bool:
     return path is not None and (path.startswith(PACKAGE) or path.endswith(SUFFIX))
 
 
+def means_gguf(path: str | None) -> bool:
+    """Whether a path means a GGUF file: by its name, in a package or alone in a folder. Raises DataError as locate."""
+    if path is None or is_local(path):
+        return path is not None
+    return os.path.isdir(os.path.expanduser(path)) and locate(path).suffix == SUFFIX
+
+
 def locate(path: str, key: str = "model.path") -> Path:
     """Return the folder of safetensors or the GGUF file that a path means. Raises DataError that says what to do."""
     if path.startswith(PACKAGE):

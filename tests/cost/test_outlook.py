@@ -22,10 +22,12 @@ from common.cost import hardware
 from common.cost.activations import TRL_PIECE
 from common.cost.disk import CHECKPOINTS
 from common.cost.outlook import Outlook
+from common.cost.speed import GGUF_TOKEN
 from common.engine.plan import Plan, make_plan
 from common.store.artifacts import write_json
 from tests.conftest import QUICK, REPOSITORY
 from tests.cost.conftest import outlook_of, run_of
+from tests.models.test_gguf_file import write_gguf
 
 SMALL = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -160,3 +162,15 @@ def test_an_exam_that_no_gpu_has_room_for_shows_where_its_weights_lie() -> None:
     assert (found.seconds("exam-base", None) or 0) > 5 * (larger.seconds("exam-base", None) or 0)
     roomy = Outlook.of(resolve({**words, "profile": "qwen3-0.6b"}, REPOSITORY))
     assert re.fullmatch(r"eval <?\d\.\d", memory_of(roomy, "exam-base"))
+
+
+def test_unpacking_a_gguf_file_is_priced(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "model.gguf")
+    save_file({"lm_head.weight": torch.zeros(300, 64)}, tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", {"model_type": "llama", "vocab_size": 300, **SMALL})
+    words = {"domain": "medical", "model.licence": "mit"}
+    places = (tmp_path / "model.gguf", tmp_path)
+    packed, plain = (Outlook.of(resolve({**words, "model.path": str(place)}, REPOSITORY)) for place in places)
+    vocabulary = packed.settings["base"].shape.vocabulary
+    more = (packed.seconds("base", None) or 0) - (plain.seconds("base", None) or 0)
+    assert more == pytest.approx(GGUF_TOKEN * vocabulary, rel=0.05)

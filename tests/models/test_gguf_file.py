@@ -119,17 +119,23 @@ def test_its_header_is_gone_through_once(tmp_path: Path, monkeypatch: pytest.Mon
     import gguf
 
     file, reader, read = tmp_path / "model.gguf", gguf.GGUFReader, list[str]()
+    names, named = gguf.get_tensor_name_map, list[int]()
     write_gguf(file)
 
     def noted(path: str | Path) -> Any:
         read.append(str(path))
         return reader(path)
 
+    def map_names(architecture: int, blocks: int) -> Any:
+        named.append(architecture)
+        return names(architecture, blocks)
+
     monkeypatch.setattr(gguf, "GGUFReader", noted)
+    monkeypatch.setattr(gguf, "get_tensor_name_map", map_names)
     for times in (1, 2):  # what a file holds may change between two loads
         checkpoint.load(file, ModelSettings(path=str(file)))
-        assert len(read) == times
-    assert gguf.GGUFReader is noted
+        assert (len(read), len(named)) == (times, times)
+    assert (gguf.GGUFReader, gguf.get_tensor_name_map) == (noted, map_names)
 
 
 def test_families_are_those_that_transformers_unpacks() -> None:

@@ -12,7 +12,7 @@ import pytest
 from common.config.schema import ModelSettings
 from common.errors import DataError
 from common.models import source
-from common.models.local import locate
+from common.models.local import locate, means_gguf
 from tests.models.test_gguf_file import write_gguf
 
 
@@ -74,6 +74,13 @@ def test_a_folder_with_one_gguf_file_means_that_file(package: Path) -> None:
         locate(str(package))
     (package / "model.safetensors").touch()
     assert locate(str(package)) == package
+
+
+def test_what_means_a_gguf_file(package: Path, tmp_path: Path) -> None:
+    assert [means_gguf(path) for path in (str(package), str(package / "tiny.gguf"), "a/b.gguf", "package:x")] == [
+        True
+    ] * 4
+    assert [means_gguf(path) for path in (None, "owner/name", str(tmp_path / "none"))] == [False] * 3
 
 
 def test_a_file_or_folder_that_is_not_there_is_named() -> None:
