@@ -143,6 +143,7 @@ setup:
     $install "$(sed -n 's/^    "\(torch[<>=].*\)",$/\1/p' pyproject.toml)"
     $install --no-deps --no-build-isolation -e .
     # pip would compile all modules on one core; this takes all cores, and leaves out what hardly any program imports.
-    .venv/bin/python -m compileall -q -j 0 -x '/(tests|transformers/models|lm_eval/tasks|geodata)/' .venv/lib >/dev/null || true
+    .venv/bin/python -m compileall -q -j 0 -x '/(tests|transformers/models|lm_eval/tasks|geodata|mypyc?|pip)/' \
+        .venv/lib common >/dev/null || true
     cat pyproject.toml requirements.lock > .venv/stamp
     echo "Ready."
