@@ -108,8 +108,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     """
     names = sorted({str(item) for item in known} - {str(name)})
     small = str(name)[:LONGEST_NAME].casefold()
-    nearest = sorted(names, key=lambda other: abs(len(other) - len(small)))[:MOST_NAMES]
-    by_small = {other.casefold(): other for other in nearest}
+    by_small = {other.casefold(): other for other in names[:MOST_NAMES]}
     if small in by_small:
         return f" Did you mean {quoted(by_small[small])}? Capital letters count."
     if near := difflib.get_close_matches(small, by_small, n=1, cutoff=0.6):

@@ -28,7 +28,8 @@ def resolve_asked(program: Program, overrides: Overrides, *, asks_hub: bool = Tr
 
     if overrides.get("domain") == "all" and "domains" not in overrides:
         raise ConfigError("domain=all works with run, rerun and plan only. Name one domain here.")
-    given = given_in(planned.plan) if (planned := _planned(program, overrides)) else {}
+    planned = _planned(program, overrides)
+    given = given_in(planned.plan) if planned is not None else {}
     asked = {**given, **overrides}
     resolved = settled(resolve_run(asked, REPOSITORY, program.results), commit_of if asks_hub else None)
     console = Console(resolved.config.run.verbosity)

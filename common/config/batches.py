@@ -44,6 +44,11 @@ def unshardable(settings: StageSettings, run: RunSettings) -> str:
     return f"train.optim={optimizer}" if needs_bitsandbytes(optimizer) else ""
 
 
+def own_share(settings: TrainingSettings) -> float:
+    """Return the share of a stage's tokens that are its own rows; with `replay: 1` there are no others."""
+    return 1.0 if settings.replay == 1 else 1.0 - settings.replay
+
+
 def pair_steps(settings: PreferenceSettings, num_pairs: float) -> int:
     """Return the number of optimizer steps over a number of pairs."""
     return settings.steps or max(1, round(settings.epochs * num_pairs / settings.batch_pairs))

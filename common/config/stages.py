@@ -98,10 +98,7 @@ class TrainingSettings(LearningSettings):
         None, gt=0, le=10**15, description="token positions to train on, padding included; more means epochs"
     )
     epochs: OfData[float | None] = Field(
-        None,
-        gt=0,
-        le=MOST_EPOCHS,
-        description="passes over the data, with replay beside them, instead of tokens",
+        None, gt=0, le=MOST_EPOCHS, description="passes over the data, with replay beside them, instead of tokens"
     )
     batch_tokens: OfData[int] = Field(2048, gt=0, description="tokens per optimizer step, over all devices")
     sequence_length: OfData[int] = Field(128, ge=16, description="tokens per row")
@@ -155,11 +152,6 @@ class TrainingSettings(LearningSettings):
                 f"step reads whole rows; set batch_tokens={near}"
             )
         return self
-
-    @property
-    def own_share(self) -> float:
-        """Share of the tokens that are the stage's own rows; with `replay: 1` there are no others."""
-        return 1.0 if self.replay == 1 else 1.0 - self.replay
 
 
 class WithMethods(TrainingSettings):

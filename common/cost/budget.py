@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from common.config.answering import ExpertSettings
 from common.config.base import StageSettings
-from common.config.batches import pair_steps
+from common.config.batches import own_share, pair_steps
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.stages import PreferenceSettings, TrainingSettings
@@ -47,7 +47,7 @@ def budget_of(node: Node, settings: StageSettings, sizes: RowSizes) -> Budget:
 
 def _packed(settings: TrainingSettings, found: Sizes) -> int:
     """Return the token positions of some passes over packed rows, padding included."""
-    rows = found.total(settings.sequence_length) / (settings.sequence_length * FILLED) / settings.own_share
+    rows = found.total(settings.sequence_length) / (settings.sequence_length * FILLED) / own_share(settings)
     trained = (settings.epochs or 0) * rows * (1 - settings.validation.share)
     steps = math.ceil(trained * settings.sequence_length / settings.batch_tokens)
     return max(1, steps) * settings.batch_tokens

@@ -136,11 +136,14 @@ def given_in(path: Path) -> Overrides:
     part = next(iter(plan.members.values()), plan)
     values = flatten({**part.config, **part.stages})
     given = {"profile": str(part.config["profile"]), "pipeline": str(plan.pipeline["name"])}
+    if part.data_root is not None:
+        given["data_root"] = part.data_root
     for key, layer in part.origins.items():
         below = {name.removeprefix(key): value for name, value in values.items() if f"{name}.".startswith(f"{key}.")}
         if layer == COMMAND_LINE and not key.startswith("run."):
             for end, value in below.items():
-                given[key + end] = value if key in RAW else json.dumps(value, ensure_ascii=False)
+                is_text = key in RAW and isinstance(value, str)
+                given[key + end] = value if is_text else json.dumps(value, ensure_ascii=False)
     return given
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common.config.answering import ExpertSettings
+from common.config.batches import own_share
 from common.config.cleaning import from_lineage
 from common.config.continued import chained
 from common.config.kinds import kind_of
@@ -68,7 +69,7 @@ def repeated(resolved: Resolved, corpus: Corpus, sizes: RowSizes) -> Iterator[st
     """Yield a line for each stage that reads local text more often than is nearly as good as new text."""
     for own in _own_stages(resolved, corpus, sizes):
         settings, name = own.settings, own.node.name
-        passes = settings.epochs if settings.tokens is None else settings.tokens * settings.own_share / own.tokens
+        passes = settings.epochs if settings.tokens is None else settings.tokens * own_share(settings) / own.tokens
         if not settings.learns_answers and (passes or 0) > PASSES:
             ((key, budget),) = _passes(own, resolved).items()
             yield (
@@ -165,7 +166,7 @@ def _passes(own: _Own, resolved: Resolved, batch: Sequence[Layer] = ()) -> dict[
         return {"epochs": PASSES}
     sizes = [size for layer in batch for values in layer.values.values() if (size := values.get("batch_tokens"))]
     size = int(sizes[0]) if sizes else own.settings.batch_tokens
-    return {"tokens": max(1, round(PASSES * own.tokens / own.settings.own_share / size)) * size}
+    return {"tokens": max(1, round(PASSES * own.tokens / own_share(own.settings) / size)) * size}
 
 
 def _layer(stage: str, values: Mapping[str, object], reason: str) -> Layer:
@@ -183,7 +184,7 @@ def _too_often(own: _Own, resolved: Resolved) -> str:
     name, tokens = own.node.name, own.settings.tokens
     if tokens is None or not is_default(f"{name}.tokens", resolved):
         return ""
-    times = tokens * own.settings.own_share / own.tokens
+    times = tokens * own_share(own.settings) / own.tokens
     if times <= PASSES:
         return ""
     what = "conversations" if own.settings.learns_answers else "text"
@@ -197,7 +198,7 @@ def _too_often(own: _Own, resolved: Resolved) -> str:
 def _smaller_batch(own: _Own, resolved: Resolved, passes: float | None) -> list[Layer]:
     """Halve a batch that nobody chose for these data until there are steps enough, or few rows are left in it."""
     settings, name = own.settings, own.node.name
-    spent = passes * own.tokens / settings.own_share if passes else settings.tokens or 0
+    spent = passes * own.tokens / own_share(settings) if passes else settings.tokens or 0
     needs = resolved.layers[0].values.get("needs", {})
     least = max(ROWS, needs.get("gpus", 1) * needs.get("machines", 1))  # of the profile, which knows no `run`
     rows = settings.batch_tokens // settings.sequence_length

@@ -4,7 +4,7 @@ Usage: `with remembered_index(): manager = TaskManager()`.
 
 lm-evaluation-harness 0.4 reads some 14,000 YAML files to know which name is in which file: 14 s on a slow core, in each
 run with benchmarks. The files do not change while the package does not, so that the stamps of all of them, and of what
-they may include, tell in a fifth of a second whether the index still holds. A task is always read from its file.
+they may include, tell in a third of a second whether the index still holds. A task is always read from its file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from common.store.cache import remembered, stamp_of
+from common.store.cache import remembered
 
 INDEX_FORMAT = 2  # of what is remembered; one more where it changes
 CODE = (".py", ".pyc")  # which no index depends on
@@ -78,11 +78,13 @@ def _row(entry: Any, own: Path) -> list[Any]:
 
 def _stamp(own: Path) -> str:
     """Return what changes whenever one of the files does that tasks are written in, or that these include."""
-    found = hashlib.sha256()
+    found, root = hashlib.sha256(), len(str(own))
     for folder, folders, files in os.walk(own):
         folders.sort()
         for name in sorted(name for name in files if not name.endswith(CODE)):
-            place = Path(folder, name)
-            stamp = stamp_of(place) if place.exists() else None  # None: a link to nothing, as editors leave
-            found.update(f"{place.relative_to(own)}\0{stamp}\0".encode())
+            place = os.path.join(folder, name)
+            with contextlib.suppress(FileNotFoundError):  # a link to nothing, as editors leave
+                facts = os.stat(place)
+                stamp = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+                found.update(f"{place[root:]}\0{stamp}\0".encode())
     return found.hexdigest()

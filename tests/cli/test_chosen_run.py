@@ -33,7 +33,7 @@ def test_a_name_alone_has_the_settings_of_its_command_line(
     assert found["cpt.tokens"] == ["8192", "command", "line"]
     assert found["cpt.train.learning_rate"] == ["1e-05", "command", "line"]
     assert found["seed"] == ["3", "command", "line"]
-    assert found["run.verbosity"][0] == "normal"  # where it runs is asked anew
+    assert found["run.verbosity"][0] == "normal"  # where it runs is no setting of a recipe
     assert "As last planned under name=slow: profile=tiny pipeline=cpt-only " in out
 
 
@@ -58,6 +58,19 @@ def test_how_it_is_published_is_no_new_recipe(named: list[str], capsys: pytest.C
     assert (found["publish.latest"][0], found["seed"][0]) == ("true", "3")
     assert main(["publish", *named, "publish.latest=true"]) == 1
     assert "Nothing to publish yet: base is not made" in capsys.readouterr().err
+
+
+def test_the_folder_of_its_data_is_that_of_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("One text.\n", encoding="utf-8")
+    source = "{id: a, role: cpt, path: a.txt, licence: mit}"
+    (tmp_path / "m.yaml").write_text(f"title: M\nsources: [{source}]\n", encoding="utf-8")
+    words = ["domain=medical", "name=own", f"out={tmp_path / 'out'}"]
+    given = [f"data={tmp_path / 'm.yaml'}", f"data_root={tmp_path / 'texts'}", "pipeline=cpt-only", "evaluate.tasks=[]"]
+    assert main(["plan", *words, *given, "freeze=true"]) == 0
+    capsys.readouterr()
+    assert main(["plan", *words]) == 0
+    assert f"data_root={tmp_path / 'texts'}" in capsys.readouterr().out
 
 
 def test_of_several_domains_they_are_those_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -184,12 +184,12 @@ def _look(source: Source, file: SourceFile, most: int, *, among: bool = False) -
     if first is None:
         skipped = f" after the {source.skip} that skip leaves out" if source.skip else ""
         wrong = f"{file.name} has no row{skipped}"
-        return _Look(file, None, [], wrong, True) if is_document else _without_text(file, wrong, among)
+        return _Look(file, None, [], wrong, costs_itself=True) if is_document else _without_text(file, wrong, among)
     return _Look(file, first, used)
 
 
 def _without_text(file: SourceFile, problem: str, among: bool) -> _Look:
-    """Return a file that gives no row: among others no problem if it is one of text, and told."""
+    """Return a file that gives no row: among others no problem if it is one of text."""
     if passed := among and file.format in TEXTS:
         file.tell(f"{file.name} has no text, and gives no row")
     return _Look(file, None, [], problem, costs_itself=passed)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from common.config.answering import ExpertSettings, PromptedSettings, RewardedSettings
 from common.config.base import StageSettings
+from common.config.batches import own_share
 from common.config.kinds import kind_of
 from common.config.node import Node
 from common.config.resolve import EMBEDDED
@@ -232,7 +233,7 @@ class Trial:
             require_rows(range(number), reader)
             if settings.learns_answers and reader is readers[0]:
                 contracts.check_stop_is_learned([row.labels for row in samples], self._tokenizer)
-            packed = max(1, round(reader.num_tokens / length)) / settings.own_share
+            packed = max(1, round(reader.num_tokens / length)) / own_share(settings)
             steps = steps_for(settings, packed, self.node.name)
             budget = round(steps * settings.batch_tokens * share)
         return [count for reader in readers for count in reader.finish(0.0)]

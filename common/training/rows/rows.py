@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from common.config.batches import own_share
 from common.config.cleaning import from_lineage
 from common.config.continued import continues
 from common.config.methods import keeps
@@ -137,7 +138,7 @@ def _prepare(
     own_counts = list(parts.counts)
     number = sum(sizes.values())
     num_own = number - _num_kept(number, settings.validation.share)
-    steps = steps_for(settings, num_own / settings.own_share, context.stage)
+    steps = steps_for(settings, num_own / own_share(settings), context.stage)
     total = steps * (settings.batch_tokens // length)
     for replay in readers[1:]:
         parts.add(replay, round(total * length * share))

@@ -28,6 +28,14 @@ class Corpus(RowsOnly):
         return iter({"text": f"{role} has a text of number {number}", "source": role} for number in range(40))
 
 
+def context_of(corpus: Any, settings: Any, work: Path) -> StageContext:
+    """What a stage of continued pre-training gets that builds its rows."""
+    return cast(StageContext, SimpleNamespace(
+        corpus=corpus, config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=work, inputs={},
+        shared=None, benchmarks=(),
+    ))  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     return train_tokenizer(["cpt has a text of number one, and replay has one too"], 300, 256)
@@ -41,10 +49,7 @@ def test_rows_are_of_the_roles_that_the_recipe_lists(
     settings = CptSettings.model_validate(
         {"packing": packing, "replay": replay, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64}
     )
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Corpus(), settings, tmp_path)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {count.role for count in rows.counts} == roles
     assert roles == set(data_roles("cpt", cast(Any, Corpus()), settings, sampled=False)) & {"cpt", "replay"}
@@ -61,10 +66,7 @@ def test_passes_are_of_the_rows_of_the_stage_with_replay_beside_them(
         "packing": packing, "replay": replay, "tokens": None, "epochs": 8, "batch_tokens": 64, "sequence_length": 64,
         "train": {"packing": True} if packing == "trl" else {},
     })  # fmt: skip
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Corpus(), settings, tmp_path)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     (own,) = (count for count in rows.counts if count.role == "cpt")
     assert own.epochs == pytest.approx(8, rel=0.05)
@@ -86,10 +88,7 @@ def test_a_mixture_is_met_and_replay_keeps_its_share(tokenizer: Any, tmp_path: P
     settings = CptSettings.model_validate({
         "tokens": 8192, "batch_tokens": 256, "sequence_length": 64, "replay": 0.25, "mixture": {"phases": phases},
     })  # fmt: skip
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Sources(), settings, tmp_path)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert {name: (fact["asked"], fact["real"]) for name, fact in (rows.mixture or {}).items()} == {
         "web": (0.75, 0.75), "books": (0.25, 0.25),
@@ -109,10 +108,7 @@ def test_shares_by_what_sources_hold_do_not_depend_on_the_budget(
     settings = CptSettings.model_validate({
         "tokens": 512, "batch_tokens": 256, "sequence_length": 64, "mixture": mixture or {"curriculum": {}},
     })  # fmt: skip
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Sources(), settings, tmp_path)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert rows.mixture is not None
     assert rows.mixture["web"]["asked"] == pytest.approx(web, abs=0.01)
@@ -123,10 +119,7 @@ def test_a_budget_that_ends_reading_leaves_a_bound_on_passes(tokenizer: Any, tmp
     settings = CptSettings.model_validate({
         "tokens": 512, "batch_tokens": 256, "sequence_length": 64, "mixture": {"shares": {"web": 0.5, "books": 0.5}},
     })  # fmt: skip
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Sources(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Sources(), settings, tmp_path)
     rows = build_rows(context, tokenizer, role="cpt", assistant_only=False)
     assert [count.passes for count in rows.counts] == ["at most 1", "0.5"]  # the books end before the budget
     assert rows.mixture is not None
@@ -235,10 +228,7 @@ def test_rows_are_on_the_disk_before_the_file_that_says_so(
     settings = CptSettings.model_validate(
         {"replay": 0.25, "tokens": 2048, "batch_tokens": 256, "sequence_length": 64, "validation": {"share": 0.1}}
     )
-    context = cast(StageContext, SimpleNamespace(
-        corpus=Corpus(), config=SimpleNamespace(seed=0), stage="cpt", settings=settings, work=tmp_path,
-        inputs={}, shared=None, benchmarks=(),
-    ))  # fmt: skip
+    context = context_of(Corpus(), settings, tmp_path)
     build_rows(context, tokenizer, role="cpt", assistant_only=False)
     order = {path.name: path.stat() for path in (tmp_path / ROWS).iterdir()}
     files = [*order.values(), *(path.stat() for path in (tmp_path / KIND).rglob("*") if path.is_file())]

@@ -57,7 +57,7 @@ _NUMBERS = re.compile(r"0x[0-9a-f]+|[0-9]+")
 class Findings:
     """What was found out about the data of one source: each finding once, in the log and to be listed.
 
-    Of those that differ in the file and in numbers alone the first few are told, and how many there are.
+    Of those that differ in the file and in numbers alone the first few are listed, and how many more.
     """
 
     def __init__(self, source: str) -> None:

@@ -1,4 +1,4 @@
-"""What is found out about many files of one source is told of a few, with how many there are."""
+"""Of findings that many files of one source share a few are listed, with how many more."""
 
 from __future__ import annotations
 
