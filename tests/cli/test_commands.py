@@ -107,3 +107,17 @@ def test_commands_take_several_domains(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert main(command) == 1
         assert expected in capsys.readouterr().err
+
+
+def test_a_stage_of_a_run_that_never_was_is_not_made_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", "domain=medical", "stage=sft", f"out={tmp_path}"]) == 1
+    expected = f"error: There is no run of medical in {tmp_path}/runs. `just run` makes all its stages.\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_file_that_is_not_there_says_where_it_was_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plan", "domain=medical", "data=my.yaml", f"out={tmp_path}"]) == 1
+    assert f"my.yaml: no such file in {tmp_path}." in capsys.readouterr().err

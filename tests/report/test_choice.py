@@ -154,3 +154,14 @@ def test_card_summary_and_published_stage_agree(
         assert f"**What is published.** {summary['choice']}" in said
         assert f"The published model, `{published}`, is in bold." in said
         assert report.metrics["choice"]["lost"] == pytest.approx(31 / 35)
+
+
+@pytest.mark.parametrize(("general", "said"), [(80, True), (91, False)])
+def test_what_is_published_says_that_its_general_score_fell_beyond_the_gate(general: int, said: bool) -> None:
+    numbers: Numbers = {"base": (100, 100, 0.668), "cpt": (140, general, 0.608)}
+    choice = choose(chain_of(numbers, "cpt"), "named", 0.05)
+    assert (
+        choice.sentence.startswith("`cpt`, the stage that the pipeline names. Its general score changed by -10.0 ")
+        is said
+    )
+    assert choice.sentence.endswith(" against `base`, more than gate.max_general_drop=0.05.") is said
